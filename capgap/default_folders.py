@@ -3,7 +3,7 @@
 from pathlib import Path
 
 DEFAULT_ROOT = Path("capgap-out")
-CLASSIFY_FOLDER = DEFAULT_ROOT / "classify"
+CLASSIFY_WORK_FOLDER = DEFAULT_ROOT / "classify"
 MICROWORLD_FOLDER = DEFAULT_ROOT / "microworld"
 
 

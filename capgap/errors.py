@@ -81,9 +81,9 @@ def suggestion(word: str, valid_words: Iterable[str], *, limit: int = 12) -> str
         ``" Did you mean 'x'?"`` or ``" Known: a, b, c."``, with the leading space; empty where nothing is known.
     """
     words = sorted(set(valid_words))
-    close_matches = difflib.get_close_matches(str(word), words, n=1, cutoff=0.6)
-    if close_matches:
-        return f" Did you mean {close_matches[0]!r}?"
+    nearest_words = difflib.get_close_matches(str(word), words, n=1, cutoff=0.6)
+    if nearest_words:
+        return f" Did you mean {nearest_words[0]!r}?"
     if not words:
         return ""
     overflow_text = f" and {len(words) - limit} more" if len(words) > limit else ""

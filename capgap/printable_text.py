@@ -3,17 +3,17 @@
 import re
 
 
-def printable(text: str) -> str:
+def make_printable(text: str) -> str:
     """The text without control characters but line feeds and tabs: it may quote a file, and a terminal obeys some."""
     return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def one_line(text: str) -> str:
     """The text on one line, without control characters."""
-    return printable(" ".join(text.split()))
+    return make_printable(" ".join(text.split()))
 
 
-def shortened(text: str, limit: int) -> str:
+def cut_middle(text: str, limit: int) -> str:
     """At most so many characters, the middle left out where there are more: both ends of a name tell."""
     if len(text) <= limit:
         return text

@@ -11,7 +11,7 @@ def user_cache() -> Path:
     return (Path(root) if os.path.isabs(root) else Path.home() / ".cache") / "capgap"
 
 
-def write_cached(path: Path, content: bytes) -> None:
+def write_cache_file(path: Path, content: bytes) -> None:
     """Write a file of the cache and the folders above it; other processes see it whole or not at all.
 
     Raises

@@ -61,7 +61,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, name: str) -> None:
     table = schema.validate(outcomes(x_depth=[1, 2], response=["a\nb", '"<x>"']), schema.OUTCOMES)
     path = tmp_path / name
     if name.endswith("parquet"):
-        schema.write(table, path, schema.OUTCOMES)
+        schema.write_df(table, path, schema.OUTCOMES)
     elif name.endswith("csv"):
         table.to_csv(path, index=False)
     else:
@@ -88,8 +88,8 @@ def test_half_a_surrogate_pair_is_replaced_not_refused(tmp_path: Path) -> None:
     cells = [{"model": m, "task": "a", "item": "1", "score": 1.0} for m in "ts"]
     texts = ["lone \ud800 half", "naïve 東京 🙂"]
     rows = [{**cell, "response": text} for cell, text in zip(cells, texts, strict=True)]
-    table = schema.from_rows(rows, schema.OUTCOMES)
-    schema.write(table, tmp_path / "t.parquet", schema.OUTCOMES)
+    table = schema.df_from_rows(rows, schema.OUTCOMES)
+    schema.write_df(table, tmp_path / "t.parquet", schema.OUTCOMES)
     assert schema.read_df(tmp_path / "t.parquet", schema.OUTCOMES)["response"].tolist() == [
         "lone ? half",
         "naïve 東京 🙂",
@@ -109,12 +109,12 @@ def test_a_broken_file_is_a_table_error(tmp_path: Path, content: bytes) -> None:
 
 def test_a_failed_write_leaves_the_old_table(tmp_path: Path) -> None:
     path = tmp_path / "outcomes.parquet"
-    schema.write(schema.validate(outcomes(), schema.OUTCOMES), path, schema.OUTCOMES)
+    schema.write_df(schema.validate(outcomes(), schema.OUTCOMES), path, schema.OUTCOMES)
     before = path.read_bytes()
     with pytest.raises(TableError):
-        schema.write(outcomes(score=[2.0, 0.0]), path, schema.OUTCOMES)
+        schema.write_df(outcomes(score=[2.0, 0.0]), path, schema.OUTCOMES)
     with pytest.raises(StoreError, match="cannot be written"):
-        schema.write(outcomes(), tmp_path / "no" / "such" / "folder.parquet", schema.OUTCOMES)
+        schema.write_df(outcomes(), tmp_path / "no" / "such" / "folder.parquet", schema.OUTCOMES)
     assert path.read_bytes() == before
 
 

@@ -18,7 +18,7 @@ MIN_COMMON_SHARE = 0.6
 
 
 @dataclass(frozen=True)
-class CommonCells:
+class CellsScoredByAll:
     """The cells of a group that all of some models answered."""
 
     rows: Ints
@@ -29,7 +29,7 @@ class CommonCells:
     counted: str = "the items"
     """What the share is one of, for people."""
 
-    def information(self, role_names: Sequence[str]) -> tuple[Remark, ...]:
+    def get_share_remarks(self, role_names: Sequence[str]) -> tuple[Remark, ...]:
         """Their share, where it is not all; `role_names` are the roles that answered."""
         figures = {"who": role_names, "share": 100 * self.share, "counted": self.counted}
         return () if self.share == 1 else (remark(Reason.COMMON_SHARE, **figures),)
@@ -83,14 +83,14 @@ class AnalysisSet:
         return self if mask.all() else AnalysisSet.of(grid, self.rows[mask], self.weighting, self.population)
 
     @property
-    def has_task_units(self) -> bool:
+    def tasks_are_units(self) -> bool:
         """Whether tasks are the units, standing for tasks like them."""
         return self.population == TASKS_LIKE_THESE
 
     @property
     def n_tasks(self) -> int:
         """Tasks that entered."""
-        return self.design.n_items if self.has_task_units else len(self.design.counts)
+        return self.design.n_items if self.tasks_are_units else len(self.design.counts)
 
     def accuracy(self, scores: Floats, chance: Floats, *, conf_level: float) -> Estimate:
         """A mean score; `scores` and `chance` have one value a row, the null value is chance where all is known."""
@@ -109,7 +109,7 @@ class AnalysisSet:
 
     def units(self, values: Floats) -> Floats:
         """The values of the units, shape (rows, …) or (tasks, …): the rows themselves, or the means of the tasks."""
-        if not self.has_task_units:
+        if not self.tasks_are_units:
             return values
         _, k = np.unique(self.strata, return_inverse=True)
         size = np.bincount(k)
@@ -139,7 +139,7 @@ class SubsetCache:
         self._layout = grid.layout
         self._masks: dict[tuple[str, ...], tuple[NDArray[np.bool_], NDArray[np.bool_]]] = {}
 
-    def select(self, rows: Ints, models: Sequence[str], *, student: str | None = None) -> CommonCells:
+    def select(self, rows: Ints, models: Sequence[str], *, student: str | None = None) -> CellsScoredByAll:
         """The cells among `rows` that all the models answered, as `schema.pair` chooses them.
 
         Their share is counted over what `student` was asked: a base that answered one task more is no reason to refuse
@@ -148,14 +148,14 @@ class SubsetCache:
         key = tuple(models)
         if key not in self._masks:
             columns = [self.grid.column(model) for model in models]
-            scored_by_all = np.asarray(np.isfinite(self.grid.scores[:, columns]).all(axis=1))
-            self._masks[key] = scored_by_all, np.asarray(self.grid.is_asked[:, columns].any(axis=1))
-        scored_by_all, asked_of_any = self._masks[key]
-        common_rows = rows[scored_by_all[rows]]
-        counted = asked_of_any if student is None else self.grid.is_asked[:, self.grid.column(student)]
+            is_scored_by_all = np.asarray(np.isfinite(self.grid.scores[:, columns]).all(axis=1))
+            self._masks[key] = is_scored_by_all, np.asarray(self.grid.is_asked[:, columns].any(axis=1))
+        is_scored_by_all, is_asked_of_any = self._masks[key]
+        common_rows = rows[is_scored_by_all[rows]]
+        counted = is_asked_of_any if student is None else self.grid.is_asked[:, self.grid.column(student)]
         n_counted, n_common = (int(np.count_nonzero(counted[cells])) for cells in (rows, common_rows))
         share = n_common / n_counted if n_counted else math.nan
-        return CommonCells(common_rows, share, "the items" if student is None else "the student's items")
+        return CellsScoredByAll(common_rows, share, "the items" if student is None else "the student's items")
 
     def of(self, group: ItemGroup, rows: Ints) -> tuple[AnalysisSet, ...]:
         """By task, by item, and for tasks like these where there are enough; none without a row.
@@ -171,10 +171,10 @@ class SubsetCache:
             return ()
         key = (self._layout, group.spans_tasks, group.generalizes, rows.tobytes())
         if key not in self._sets:
-            weighting_populations = [("items", THESE_TASKS)]
+            weights_and_populations = [("items", THESE_TASKS)]
             if group.spans_tasks:
-                weighting_populations.insert(0, ("tasks", THESE_TASKS))
+                weights_and_populations.insert(0, ("tasks", THESE_TASKS))
                 if group.generalizes and len(np.unique(self.grid.task[rows])) >= MIN_TASKS:
-                    weighting_populations.append(("tasks", TASKS_LIKE_THESE))
-            self._sets[key] = tuple(AnalysisSet.of(self.grid, rows, *kind) for kind in weighting_populations)
+                    weights_and_populations.append(("tasks", TASKS_LIKE_THESE))
+            self._sets[key] = tuple(AnalysisSet.of(self.grid, rows, *kind) for kind in weights_and_populations)
         return self._sets[key]

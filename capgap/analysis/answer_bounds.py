@@ -11,8 +11,8 @@ import numpy as np
 
 from capgap.analysis.analysis_sets import AnalysisSet
 from capgap.analysis.capability_contrast import capability_contrast_rows
-from capgap.analysis.estimate_rows import EstimateRow, KeyValues, TargetPopulation
-from capgap.analysis.groups import CAPABILITY_DUO, ItemGroup, group_at
+from capgap.analysis.estimate_rows import EstimateRow, KeyValuePairs, TargetPopulation
+from capgap.analysis.groups import CAPABILITY_DUO, ItemGroup, find_group
 from capgap.analysis.missing_answers import comparable_cells
 from capgap.analysis.score_matrix import Floats, Ints
 from capgap.analysis.student_estimates import CLOSURE, GAIN, GAP, RETENTION, Measure, RoleComparison
@@ -40,7 +40,7 @@ class _Bounds:
     bounds: Estimate
     subset: AnalysisSet
     """Of the plain number."""
-    shares: KeyValues
+    shares: KeyValuePairs
     """``unreadable`` and ``missing`` → role → share of the answers."""
 
     @property
@@ -91,7 +91,7 @@ class _BoundedMeasure:
             bounds_by_kind[full_set.weighting, full_set.population] = _Bounds(plain, bounds, plain_set, shares)
         return bounds_by_kind
 
-    def _shares(self, rows: Ints) -> KeyValues:
+    def _shares(self, rows: Ints) -> KeyValuePairs:
         grid = self.comparison.grid
         unreadable, missing = {}, {}
         for role, column in self.columns.items():
@@ -122,7 +122,7 @@ def bounds_rows(comparison: RoleComparison, item_groups: Iterable[ItemGroup]) ->
                     result.bounds.noting(*qualifiers),
                     result.subset.n_tasks,
                     contrast=measure.contrast,
-                    roles=comparison.players(*measure.roles),
+                    roles=comparison.list_role_models(*measure.roles),
                     factors=result.shares,
                     scale=measure.scale,
                     weighting=weighting,
@@ -136,7 +136,7 @@ def contrast_bounds_rows(comparison: RoleComparison, excluded: frozenset[str]) -
     if not comparison.has_roles_for("capability_contrast"):
         return
     for battery, rows in _rows_by_battery(capability_contrast_rows(comparison, excluded)).items():
-        groups = [group_at(comparison.grid, "capability", name, excluded, battery=battery) for name in CAPABILITY_DUO]
+        groups = [find_group(comparison.grid, "capability", name, excluded, battery=battery) for name in CAPABILITY_DUO]
         for contrast in {str(row.contrast) for row in rows}:
             bounded = _BoundedMeasure(comparison, _MEASURES[contrast])
             if not any(bounded.is_uncertain(group) for group in groups):

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from capgap.analysis.answer_states import UNREADABLE_STATES
-from capgap.analysis.number_format import format_hundredths, with_interval
+from capgap.analysis.number_format import format_share_hundredths, format_with_interval
 from capgap.printable_text import one_line
 
 __all__ = ["bounds_line", "gap_part_clauses", "inverted_task_clauses"]
@@ -56,7 +56,7 @@ def gap_part_clauses(estimates: pd.DataFrame, student: str, numbers: Sequence[He
         parts = rows[["contrast", "estimate", "conf_low", "conf_high"]].sort_values("contrast")
         for state, value, low, high in parts[parts["contrast"].isin(UNREADABLE_STATES)].itertuples(index=False):
             if (low > 0 or high < 0) and abs(value) >= MIN_PART:
-                points = with_interval(value, low, high, "points")
+                points = format_with_interval(value, low, high, "points")
                 clauses.append(f"{_STATE_WORDS[state]} make {points} of {number.subject}")
     return clauses
 
@@ -71,7 +71,7 @@ def inverted_task_clauses(estimates: pd.DataFrame, student: str, numbers: Sequen
             tasks = json.loads(row["factors"])["inverted_tasks"]
             named = f"{one_line(tasks[0])}{f' and {len(tasks) - 1} more' if len(tasks) > 1 else ''}"
             value, low, high = (float(row[name]) for name in ("estimate", "conf_low", "conf_high"))
-            share = with_interval(value, low, high) if math.isfinite(value) else "no number"
+            share = format_with_interval(value, low, high) if math.isfinite(value) else "no number"
             clauses.append(f"{share} of {number.subject} without {named}, where the teacher is below the base")
     return clauses
 
@@ -88,8 +88,8 @@ def bounds_line(estimates: pd.DataFrame, student: str, numbers: Sequence[Headlin
             if not math.isfinite(row["conf_low"]) or not math.isfinite(row["conf_high"]):
                 texts.append(f"{prefix}none ({shares})")
                 continue
-            ends = [format_hundredths(end, 0) for end in (row["conf_low"], row["conf_high"])]
-            if ends != [format_hundredths(end, 0) for end in (number.conf_low, number.conf_high)]:
+            ends = [format_share_hundredths(end, 0) for end in (row["conf_low"], row["conf_high"])]
+            if ends != [format_share_hundredths(end, 0) for end in (number.conf_low, number.conf_high)]:
                 unit = "points" if number.measure == "gap" else "%"
                 texts.append(f"{prefix}{ends[0]} to {ends[1]} {unit} ({shares})")
     return f"Bounds, with all unreadable and missing answers right or wrong: {'; '.join(texts)}." if texts else ""
@@ -114,7 +114,9 @@ def _shares_text(shares: Mapping[str, Mapping[str, Any]]) -> str:
     """``unreadable: student 12 %, base 30 %; missing: student 5 %``."""
     texts = []
     for cause, by_role in shares.items():
-        listed = [f"{role} {format_hundredths(share, 0)} %" for role, share in by_role.items() if share >= _MIN_SHARE]
+        listed = [
+            f"{role} {format_share_hundredths(share, 0)} %" for role, share in by_role.items() if share >= _MIN_SHARE
+        ]
         if listed:
             texts.append(f"{cause}: {', '.join(listed)}")
     return "; ".join(texts) or "under 0.5 % of the answers"

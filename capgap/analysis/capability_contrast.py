@@ -7,15 +7,15 @@ import numpy as np
 
 from capgap.analysis.analysis_sets import AnalysisSet
 from capgap.analysis.estimate_rows import THESE_TASKS, WITH_UNREADABLE_TASKS, EstimateRow
-from capgap.analysis.groups import CAPABILITY_DUO, ItemGroup, group_at
+from capgap.analysis.groups import CAPABILITY_DUO, ItemGroup, find_group
 from capgap.analysis.score_matrix import Ints, ScoreMatrix
 from capgap.analysis.student_estimates import (
     CLOSURE,
     RETENTION,
     RoleComparison,
     chance_unknown,
-    closure_columns,
-    retention_columns,
+    stack_closure_terms,
+    stack_retention_terms,
 )
 from capgap.schema.quantities import QUANTITIES
 from capgap.schema.remarks import Reason, Remark, remark
@@ -23,7 +23,7 @@ from capgap.stats import Design, Estimate, paired_difference, ratio_difference, 
 
 __all__ = ["capability_contrast_rows"]
 
-_Estimator = Callable[[RoleComparison, AnalysisSet, AnalysisSet], Estimate]
+_ContrastEstimator = Callable[[RoleComparison, AnalysisSet, AnalysisSet], Estimate]
 
 
 def capability_contrast_rows(comparison: RoleComparison, excluded: frozenset[str]) -> Iterator[EstimateRow]:
@@ -31,12 +31,12 @@ def capability_contrast_rows(comparison: RoleComparison, excluded: frozenset[str
     if not comparison.has_roles_for("capability_contrast"):
         return
     for battery in comparison.grid.members("battery"):
-        groups = [group_at(comparison.grid, "capability", name, excluded, battery=battery) for name in CAPABILITY_DUO]
+        groups = [find_group(comparison.grid, "capability", name, excluded, battery=battery) for name in CAPABILITY_DUO]
         if not any(len(group.rows) or group.set_aside for group in groups):
             continue
         tasks_set_aside = sorted({task for group in groups for task in group.set_aside})
         counted = remark(Reason.UNREADABLE_TASKS_COUNTED, tasks=tasks_set_aside)
-        for measure, estimator in _ESTIMATORS.items():
+        for measure, estimator in _CONTRAST_ESTIMATORS.items():
             if not comparison.has_roles_for(measure):
                 continue
             yield from _contrast_rows(comparison, battery, groups, measure, estimator)
@@ -48,7 +48,7 @@ def capability_contrast_rows(comparison: RoleComparison, excluded: frozenset[str
 
 
 def _contrast_rows(
-    comparison: RoleComparison, battery: str, groups: list[ItemGroup], measure: str, estimator: _Estimator
+    comparison: RoleComparison, battery: str, groups: list[ItemGroup], measure: str, estimator: _ContrastEstimator
 ) -> Iterator[EstimateRow]:
     """Rows of one contrast in one battery, one for each weighting and population; `measure` is its code."""
     roles = tuple(role for role in ("teacher", "student", "base") if role in QUANTITIES[measure].roles)
@@ -60,7 +60,7 @@ def _contrast_rows(
         estimate=refused(),
         n_tasks=0,
         contrast=measure,
-        roles=comparison.players(*roles),
+        roles=comparison.list_role_models(*roles),
         scale="score" if measure == "gap" else "ratio",
         weighting="tasks",
     )
@@ -74,10 +74,10 @@ def _contrast_rows(
     grid = comparison.grid
     remarks: list[Remark] = []
     for group, common_cells in zip(groups, selections, strict=True):
-        remarks += [share_remark.of(group.name) for share_remark in common_cells.information(roles)]
-    remarks += [group_remark for group in groups for group_remark in group.remarks]
+        remarks += [share_remark.of(group.name) for share_remark in common_cells.get_share_remarks(roles)]
+    remarks += [exclusion_remark for group in groups for exclusion_remark in group.remarks]
     remarks += comparison.prompting_remarks(*roles)
-    remarks += format_remarks(grid, *(common_cells.rows for common_cells in selections))
+    remarks += make_format_remarks(grid, *(common_cells.rows for common_cells in selections))
     for group, common_cells in zip(groups, selections, strict=True):
         if np.ptp(grid.task[common_cells.rows]) == 0:
             remarks.append(remark(Reason.SINGLE_TASK, capability=group.name))
@@ -97,16 +97,16 @@ def _contrast_rows(
         )
 
 
-def format_remarks(grid: ScoreMatrix, knowledge: Ints, reasoning: Ints) -> list[Remark]:
+def make_format_remarks(grid: ScoreMatrix, knowledge: Ints, reasoning: Ints) -> list[Remark]:
     """Warnings where format and capability cannot be told apart; none where both have both formats, or unknown ones."""
-    formats = [sorted({f for f in grid.facts["format"][rows] if f is not None}) for rows in (knowledge, reasoning)]
-    if not all(formats) or all(len(format_names) > 1 for format_names in formats):
+    format_lists = [sorted({f for f in grid.facts["format"][rows] if f is not None}) for rows in (knowledge, reasoning)]
+    if not all(format_lists) or all(len(format_names) > 1 for format_names in format_lists):
         return []
-    if formats[0] == formats[1]:
-        return [remark(Reason.ONE_FORMAT, format=formats[0][0])]
+    if format_lists[0] == format_lists[1]:
+        return [remark(Reason.ONE_FORMAT, format=format_lists[0][0])]
     single_format_remarks = [
         remark(Reason.ONE_FORMAT_OF_CAPABILITY, format=format_names[0]).of(capability)
-        for capability, format_names in zip(CAPABILITY_DUO, formats, strict=True)
+        for capability, format_names in zip(CAPABILITY_DUO, format_lists, strict=True)
         if len(format_names) == 1
     ]
     return [remark(Reason.FORMAT_ALIASED), *single_format_remarks]
@@ -118,7 +118,7 @@ def _gap_difference(comparison: RoleComparison, knowledge: AnalysisSet, reasonin
     for capability_index, (subset, sign) in enumerate(((knowledge, -1.0), (reasoning, 1.0))):
         item_gaps = comparison.score("teacher", subset) - comparison.score("student", subset)
         tasks, k, counts = np.unique(subset.strata, return_inverse=True, return_counts=True)
-        if subset.has_task_units:
+        if subset.tasks_are_units:
             # The task is the unit; one that holds items of both capabilities is one cluster of two strata.
             values.append(np.bincount(k, item_gaps) / counts)
             strata.append(np.full(len(tasks), capability_index))
@@ -139,14 +139,16 @@ def _gap_difference(comparison: RoleComparison, knowledge: AnalysisSet, reasonin
 
 
 def _closure_difference(comparison: RoleComparison, knowledge: AnalysisSet, reasoning: AnalysisSet) -> Estimate:
-    fits = (subset.fit(closure_columns(comparison.scores(CLOSURE.roles, subset))) for subset in (knowledge, reasoning))
+    fits = (
+        subset.fit(stack_closure_terms(comparison.scores(CLOSURE.roles, subset))) for subset in (knowledge, reasoning)
+    )
     return ratio_difference(*fits, names=CAPABILITY_DUO, denominator="teacher − base", conf_level=comparison.conf_level)
 
 
 def _retention_difference(comparison: RoleComparison, knowledge: AnalysisSet, reasoning: AnalysisSet) -> Estimate:
     fits = []
     for capability, subset in zip(CAPABILITY_DUO, (knowledge, reasoning), strict=True):
-        columns = retention_columns(comparison.scores(RETENTION.roles, subset), comparison.grid.chance[subset.rows])
+        columns = stack_retention_terms(comparison.scores(RETENTION.roles, subset), comparison.grid.chance[subset.rows])
         if refusal := chance_unknown(comparison.grid, subset, columns):
             return refused(*(reason.of(capability) for reason in refusal))
         fits.append(subset.fit(columns))
@@ -155,7 +157,7 @@ def _retention_difference(comparison: RoleComparison, knowledge: AnalysisSet, re
     )
 
 
-_ESTIMATORS: dict[str, _Estimator] = {
+_CONTRAST_ESTIMATORS: dict[str, _ContrastEstimator] = {
     "gap_closure": _closure_difference,
     "gap": _gap_difference,
     "retention": _retention_difference,

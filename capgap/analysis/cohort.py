@@ -13,7 +13,7 @@ from capgap import schema
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import MIN_SEEDS
 
-__all__ = ["CATEGORICAL_FACTORS", "LOG_SCALE_FACTORS", "Cohort", "Recipe", "cohort_of"]
+__all__ = ["CATEGORICAL_FACTORS", "LOG_SCALE_FACTORS", "Cohort", "Recipe", "make_cohort"]
 
 RECIPE_FACTORS = (
     "adaptation",
@@ -86,7 +86,7 @@ class Cohort:
         known_values = self.known(column)
         return len(known_values) == len(self.students) and len(set(map(str, known_values.values()))) > 1
 
-    def above_zero(self) -> "tuple[Cohort, tuple[Remark, ...]]":
+    def drop_nonpositive(self) -> "tuple[Cohort, tuple[Remark, ...]]":
         """The students whose numbers have a logarithm, and which students and factors stay out of a model."""
         zero = [s for s in self.students if any(float(self.facts[s].get(name, 1)) <= 0 for name in LOG_SCALE_FACTORS)]
         positive = tuple(student for student in self.students if student not in zero)
@@ -102,7 +102,7 @@ class Cohort:
     def size(self, student: str, capability: str | None = None) -> float:
         """Unique examples of a capability (of all, where None or where nobody counted) that a student learnt from."""
         facts = self.facts[student]
-        counts = _counts(facts.get("n_examples_by_capability"))
+        counts = _parse_example_counts(facts.get("n_examples_by_capability"))
         if capability is not None and counts is not None:
             return counts.get(capability, 0.0)
         return float(facts.get("n_unique", facts.get("n_examples", math.nan)))
@@ -111,18 +111,18 @@ class Cohort:
         """The recipes of every size, in the order of their first students."""
         yield from self._group_by_columns((*RECIPE_FACTORS, *RECIPE_NUMBERS))
 
-    def trainings(self) -> Iterator[Recipe]:
+    def recipes_with_size(self) -> Iterator[Recipe]:
         """The recipes with the number of examples as a part of them: students that differ in their seeds alone."""
         yield from self._group_by_columns((*RECIPE_FACTORS, *RECIPE_NUMBERS, "n_examples", "step", "recipe"))
 
     def seeded_recipes(self) -> list[Recipe]:
         """The recipes that numbers can speak of: three students or more, known to differ in their seeds alone."""
-        enough = [recipe for recipe in self.trainings() if len(recipe.students) >= MIN_SEEDS]
+        enough = [recipe for recipe in self.recipes_with_size() if len(recipe.students) >= MIN_SEEDS]
         return [recipe for recipe in enough if self.seed_refusal(recipe.students) is None]
 
     def seed_refusal(self, students: Sequence[str]) -> Remark | None:
         """Why students that differ in nothing known are no training seeds of one recipe; None where they are."""
-        seeds = [_columns_of(self.facts[s], SEED_COLUMNS) for s in students]
+        seeds = [_format_columns(self.facts[s], SEED_COLUMNS) for s in students]
         if not all(any(seed) for seed in seeds):
             return remark(Reason.SEEDS_UNKNOWN, n=len(students))
         return remark(Reason.SEEDS_SHARED, n=len(students)) if len(set(seeds)) < len(seeds) else None
@@ -134,12 +134,12 @@ class Cohort:
             key = tuple(str(self.facts[student].get(name, "unknown")) for name in columns)
             recipes.setdefault(key, []).append(student)
 
-        def n_told_apart(indices: Sequence[int]) -> int:
+        def count_distinct_recipes(indices: Sequence[int]) -> int:
             return len({tuple(key[n] for n in indices) for key in recipes})
 
         distinguishing_indices: list[int] = []  # indices of columns that tell recipes apart
         for n in range(len(columns)):  # what an earlier column says already is not said again
-            if n_told_apart([*distinguishing_indices, n]) > n_told_apart(distinguishing_indices):
+            if count_distinct_recipes([*distinguishing_indices, n]) > count_distinct_recipes(distinguishing_indices):
                 distinguishing_indices.append(n)
         factors = [tuple((columns[n], key[n]) for n in distinguishing_indices) for key in recipes]
         names = _recipe_names([self.facts[students[0]].get("recipe") for students in recipes.values()], factors)
@@ -147,7 +147,7 @@ class Cohort:
             yield Recipe(tuple(students), recipe_factors, name)
 
 
-def cohort_of(models: pd.DataFrame | None, students: Sequence[str]) -> Cohort:
+def make_cohort(models: pd.DataFrame | None, students: Sequence[str]) -> Cohort:
     """The cohort of a comparison; empty where there is no models table.
 
     Parameters
@@ -185,25 +185,25 @@ def _recipe_names(declared: Sequence[Any], factors: Sequence[tuple[tuple[str, st
 
 def _last_checkpoints(facts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The students without the earlier checkpoints of a run, which are no students of their own seed."""
-    latest: dict[tuple[str, ...], str] = {}
+    latest_by_run: dict[tuple[str, ...], str] = {}
     run: dict[str, tuple[str, ...]] = {}
-    for name, model_facts in facts.items():
-        if "step" not in model_facts or not any(_columns_of(model_facts, SEED_COLUMNS)):
+    for name, model_row in facts.items():
+        if "step" not in model_row or not any(_format_columns(model_row, SEED_COLUMNS)):
             continue
         run_columns = (*RECIPE_FACTORS, *RECIPE_NUMBERS, "recipe", "n_examples", "n_unique", "data_hash", *SEED_COLUMNS)
-        run[name] = _columns_of(model_facts, run_columns)
-        latest_student = latest.setdefault(run[name], name)
-        if float(model_facts["step"]) > float(facts[latest_student]["step"]):
-            latest[run[name]] = name
-    return {name: model_facts for name, model_facts in facts.items() if name not in run or latest[run[name]] == name}
+        run[name] = _format_columns(model_row, run_columns)
+        latest_student = latest_by_run.setdefault(run[name], name)
+        if float(model_row["step"]) > float(facts[latest_student]["step"]):
+            latest_by_run[run[name]] = name
+    return {name: model_row for name, model_row in facts.items() if name not in run or latest_by_run[run[name]] == name}
 
 
-def _columns_of(facts: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
+def _format_columns(facts: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
     """Some columns as words, empty where unknown."""
     return tuple(str(facts.get(name, "")) for name in names)
 
 
-def _counts(text: Any) -> dict[str, float] | None:
+def _parse_example_counts(text: Any) -> dict[str, float] | None:
     """The examples of each capability, from the table's JSON; None where it holds anything else."""
     try:
         return {str(name): float(n) for name, n in json.loads(text).items()}

@@ -8,8 +8,8 @@ import numpy as np
 from capgap import schema
 from capgap.analysis.analysis_sets import SubsetCache
 from capgap.analysis.cohort import Cohort, Recipe
-from capgap.analysis.estimate_rows import RECIPE_POPULATION, THESE_TASKS, EstimateRow, KeyValues
-from capgap.analysis.groups import CAPABILITY_DUO, group_at
+from capgap.analysis.estimate_rows import THESE_TASKS, THIS_RECIPE_POPULATION, EstimateRow, KeyValuePairs
+from capgap.analysis.groups import CAPABILITY_DUO, find_group
 from capgap.analysis.score_matrix import Floats, Ints, ScoreMatrix
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import Estimate, refused
@@ -18,8 +18,8 @@ from capgap.stats.curves import (
     CurveTarget,
     DataCost,
     curve_data,
-    data_cost,
     doubling_rise,
+    estimate_data_cost,
     expected_score,
     fit_curves,
     new_student_score,
@@ -27,16 +27,16 @@ from capgap.stats.curves import (
     relative_data_cost,
 )
 
-__all__ = ["MIN_SIZES", "data_efficiency_rows"]
+__all__ = ["MIN_CURVE_SIZES", "data_efficiency_rows"]
 
 
-MIN_SIZES = 3
+MIN_CURVE_SIZES = 3
 """With fewer sizes, the base's zero among them, nobody asks for a curve."""
 CURVE_TARGETS = (CurveTarget(0.5), CurveTarget(0.9), CurveTarget(0.9, "closure"))
 """What examples are priced for."""
 _STEP_COVARIATES = ("x_steps", "x_depth")
 """Covariates that count the steps of an item, the first that is there."""
-_GAIN_SCALES = {
+_SCALE_BY_ESTIMATOR = {
     "learning_curve": "score",
     "learning_curve_per_step": "score per step",
     "learning_curve_log_probability": "nats",
@@ -50,7 +50,7 @@ LARGEST_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
-class _RecipeCurve:
+class _RecipeCurveFits:
     """One recipe's students in one capability."""
 
     capability: str
@@ -75,7 +75,7 @@ def data_efficiency_rows(
     grid
         Everybody's outcomes.
     cohort
-        The students. A recipe with fewer than `MIN_SIZES` sizes, its base's zero among them, gives no row.
+        The students. A recipe with fewer than `MIN_CURVE_SIZES` sizes, its base's zero among them, gives no row.
     roles
         Names the teacher, without whom nothing has a price, and the bases.
     excluded
@@ -89,8 +89,8 @@ def data_efficiency_rows(
     for recipe in cohort.recipes():
         curves = []
         for capability in CAPABILITY_DUO:
-            rows = group_at(grid, "capability", capability, excluded).rows
-            if curve := _curve(subsets, cohort, roles, recipe, capability, rows, conf_level):
+            rows = find_group(grid, "capability", capability, excluded).rows
+            if curve := _fit_recipe_curve(subsets, cohort, roles, recipe, capability, rows, conf_level):
                 curves.append(curve)
         for curve in curves:
             for row in _curve_rows(curve):
@@ -100,7 +100,7 @@ def data_efficiency_rows(
             yield from _relative_cost_rows(curves[0], curves[1])
 
 
-def _curve(
+def _fit_recipe_curve(
     subsets: SubsetCache,
     cohort: Cohort,
     roles: schema.Roles,
@@ -108,19 +108,19 @@ def _curve(
     capability: str,
     rows: Ints,
     conf_level: float,
-) -> _RecipeCurve | None:
+) -> _RecipeCurveFits | None:
     """The curve of a recipe in a capability, whose cells are `rows`; None where nobody asks for one."""
     grid, teacher = subsets.grid, str(roles.teacher)
     students = [name for name in recipe.students if np.isfinite(cohort.size(name, capability))]
     bases = list(dict.fromkeys(roles.base[name] for name in students if name in roles.base))
     models = (*bases, *students)
     sizes = [0.0] * len(bases) + [cohort.size(name, capability) for name in students]
-    if len(set(sizes)) < MIN_SIZES or max(sizes) == 0:
+    if len(set(sizes)) < MIN_CURVE_SIZES or max(sizes) == 0:
         return None
     role_names = ("teacher", "base", "students")
     common_cells = subsets.select(rows, [*models, teacher])
     if refusal := common_cells.refusal(role_names):
-        return _RecipeCurve(capability, recipe, (), frozenset(), {}, refusal)
+        return _RecipeCurveFits(capability, recipe, (), frozenset(), {}, refusal)
     rows, columns = common_cells.rows, [grid.column(name) for name in models]
     facts = [cohort.facts[name] for name in students]
     seeds_of_students = [str(known_entries.get("data_seed", known_entries.get("seed", 0))) for known_entries in facts]
@@ -135,16 +135,16 @@ def _curve(
             seeds=seeds,
             tasks=grid.task[cells],
             clusters=grid.cluster[cells],
-            redrawn=len(set(seeds_of_students)) > 1,
+            has_redrawn_subsets=len(set(seeds_of_students)) > 1,
             **options,  # type: ignore[arg-type]
         )
         fitted = fit_curves(data, conf_level=conf_level)
-        return replace(fitted, remarks=(*common_cells.information(role_names), *fitted.remarks))
+        return replace(fitted, remarks=(*common_cells.get_share_remarks(role_names), *fitted.remarks))
 
     fits = {"learning_curve": fit(grid.scores, rows, chance=grid.chance[rows])}
     steps = _count_steps(grid, rows)
-    binary = np.isin(grid.scores[rows][:, columns], (0.0, 1.0)).all()
-    if steps is not None and binary and np.unique(steps).size > 1:
+    scores_are_binary = np.isin(grid.scores[rows][:, columns], (0.0, 1.0)).all()
+    if steps is not None and scores_are_binary and np.unique(steps).size > 1:
         fits["learning_curve_per_step"] = fit(
             grid.scores, rows, chance=grid.chance[rows], scale="per_step", steps=steps
         )
@@ -153,7 +153,7 @@ def _curve(
         # A certain answer may stand a rounding above zero.
         logprobs = np.where(grid.logprobs > LARGEST_ROUNDING, grid.logprobs, np.minimum(grid.logprobs, 0.0))
         fits["learning_curve_log_probability"] = fit(logprobs, known_entries, scale="log_probability")
-    return _RecipeCurve(capability, recipe, models, frozenset(grid.task[rows].tolist()), fits)
+    return _RecipeCurveFits(capability, recipe, models, frozenset(grid.task[rows].tolist()), fits)
 
 
 def _count_steps(grid: ScoreMatrix, rows: Ints) -> Floats | None:
@@ -162,9 +162,9 @@ def _count_steps(grid: ScoreMatrix, rows: Ints) -> Floats | None:
         if name not in grid.covariates:
             continue
         labels = grid.covariates[name][rows]
-        first_labels = [next((str(label) for label in cell_labels if label is not None), "") for cell_labels in labels]
+        known_labels = [next((str(label) for label in cell_labels if label is not None), "") for cell_labels in labels]
         try:
-            steps = np.array([float(label) for label in first_labels])
+            steps = np.array([float(label) for label in known_labels])
         except ValueError:
             continue  # binned, or no number
         if (steps >= 1).all() and (steps == steps.round()).all():
@@ -172,7 +172,7 @@ def _count_steps(grid: ScoreMatrix, rows: Ints) -> Floats | None:
     return None
 
 
-def _blank_row(curve: _RecipeCurve) -> EstimateRow:
+def _blank_row(curve: _RecipeCurveFits) -> EstimateRow:
     return EstimateRow(
         quantity="data_cost",
         level="capability",
@@ -185,12 +185,12 @@ def _blank_row(curve: _RecipeCurve) -> EstimateRow:
         weighting="tasks",
         subject="recipe",
         estimator="learning_curve",
-        population=RECIPE_POPULATION,
+        population=THIS_RECIPE_POPULATION,
         n_students=len(curve.recipe.students),
     )
 
 
-def _curve_rows(curve: _RecipeCurve) -> Iterator[EstimateRow]:
+def _curve_rows(curve: _RecipeCurveFits) -> Iterator[EstimateRow]:
     """Costs, gains and scores on every scale, then the points and the average curve for a figure."""
     blank = _blank_row(curve)
     if curve.refusal:
@@ -200,13 +200,13 @@ def _curve_rows(curve: _RecipeCurve) -> Iterator[EstimateRow]:
         for target in CURVE_TARGETS if estimator != "learning_curve_log_probability" else CURVE_TARGETS[2:]:
             yield replace(
                 blank,
-                contrast=_label(target),
-                factors=(*blank.factors, *_codes(target), *_laws(fit)),
+                contrast=_label_target(target),
+                factors=(*blank.factors, *_make_target_factors(target), *_laws(fit)),
                 estimator=estimator,
-                estimate=_cost_estimate(data_cost(fit, target)),
+                estimate=_cost_estimate(estimate_data_cost(fit, target)),
                 alternative="less",
             )
-        yield from _gain_rows(fit, replace(blank, estimator=estimator, scale=_GAIN_SCALES[estimator]))
+        yield from _gain_rows(fit, replace(blank, estimator=estimator, scale=_SCALE_BY_ESTIMATOR[estimator]))
     yield from _figure_rows(curve.fits["learning_curve"], blank, curve.models)
 
 
@@ -233,22 +233,22 @@ def _gain_rows(fit: CurveFit, blank: EstimateRow) -> Iterator[EstimateRow]:
         )
 
 
-def _laws(fit: CurveFit) -> KeyValues:
+def _laws(fit: CurveFit) -> KeyValuePairs:
     """The laws that numbers of a fit rest on, by name; none where none fits."""
     return (("laws", list(fit.law_weights)),) if fit.law_weights else ()
 
 
-def _shared_laws(*fits: CurveFit) -> KeyValues:
+def _shared_laws(*fits: CurveFit) -> KeyValuePairs:
     """The laws that a number of several curves rests on, each of them named once."""
     names = list(dict.fromkeys(name for fit in fits for name in fit.law_weights))
     return (("laws", names),) if names else ()
 
 
-def _label(target: CurveTarget) -> str:
+def _label_target(target: CurveTarget) -> str:
     return f"{100 * target.share:g} % {target.kind}"
 
 
-def _codes(target: CurveTarget) -> KeyValues:
+def _make_target_factors(target: CurveTarget) -> KeyValuePairs:
     return ("target", target.share), ("target_scale", target.kind)
 
 
@@ -256,10 +256,12 @@ def _cost_estimate(cost: DataCost) -> Estimate:
     """A data cost with what its p-value says, and that of what lies beyond the horizon as unknown."""
     if cost.status == "refused":
         return cost
-    return _open_ended(cost.noting(remark(Reason.WITHIN_TRIED_SIZES, p=cost.p_value, largest=cost.largest_size)))
+    return _blank_infinite_ends(
+        cost.noting(remark(Reason.WITHIN_TRIED_SIZES, p=cost.p_value, largest=cost.largest_size))
+    )
 
 
-def _open_ended(estimate: Estimate) -> Estimate:
+def _blank_infinite_ends(estimate: Estimate) -> Estimate:
     """An infinite cost or upper end is unknown."""
     cost, high = (end if np.isfinite(end) else np.nan for end in (estimate.estimate, estimate.conf_high))
     return replace(estimate, estimate=cost, conf_high=high)
@@ -308,7 +310,7 @@ def _curve_estimate(fit: CurveFit, size: float) -> Estimate:
     )
 
 
-def _relative_cost_rows(knowledge: _RecipeCurve, reasoning: _RecipeCurve) -> Iterator[EstimateRow]:
+def _relative_cost_rows(knowledge: _RecipeCurveFits, reasoning: _RecipeCurveFits) -> Iterator[EstimateRow]:
     """What reasoning costs for what knowledge costs."""
     if knowledge.refusal or reasoning.refusal:
         return
@@ -317,7 +319,7 @@ def _relative_cost_rows(knowledge: _RecipeCurve, reasoning: _RecipeCurve) -> Ite
     for target in CURVE_TARGETS[:2]:
         ratio = relative_data_cost(reasoning_fit, knowledge_fit, target, names=capabilities)
         # A ratio of which one cost is never met, or met without an example, is no number: zero would stand for unknown.
-        exists = all(0 < cost.estimate < np.inf for cost in ratio.costs)
+        has_finite_costs = all(0 < cost.estimate < np.inf for cost in ratio.costs)
         blank = _blank_row(knowledge)
         yield replace(
             blank,
@@ -325,8 +327,8 @@ def _relative_cost_rows(knowledge: _RecipeCurve, reasoning: _RecipeCurve) -> Ite
             n_tasks=len(knowledge.tasks | reasoning.tasks),
             level="battery",
             group=" / ".join(capabilities),
-            contrast=_label(target),
-            factors=(*blank.factors, *_codes(target), *_shared_laws(reasoning_fit, knowledge_fit)),
+            contrast=_label_target(target),
+            factors=(*blank.factors, *_make_target_factors(target), *_shared_laws(reasoning_fit, knowledge_fit)),
             scale="ratio",
-            estimate=_open_ended(ratio if exists else replace(ratio, estimate=np.nan)),
+            estimate=_blank_infinite_ends(ratio if has_finite_costs else replace(ratio, estimate=np.nan)),
         )

@@ -11,10 +11,10 @@ import pandas as pd
 from capgap import schema
 from capgap.schema.columns import VARIANT_ESTIMATORS
 from capgap.schema.quantities import QUANTITIES
-from capgap.schema.remarks import Remark, reason_of, render
+from capgap.schema.remarks import Remark, first_limiting_reason, render
 from capgap.stats import Estimate, holm
 
-KeyValues = tuple[tuple[str, Any], ...]
+KeyValuePairs = tuple[tuple[str, Any], ...]
 """A JSON object as names and values."""
 
 _FAMILY_COLUMNS = (
@@ -45,7 +45,7 @@ class TargetPopulation(NamedTuple):
 THESE_TASKS = TargetPopulation()
 TASKS_LIKE_THESE = TargetPopulation(tasks="tasks_like_these")
 WITH_UNREADABLE_TASKS = TargetPopulation(tasks="with_unreadable_tasks")
-RECIPE_POPULATION = TargetPopulation(students="this_recipe")
+THIS_RECIPE_POPULATION = TargetPopulation(students="this_recipe")
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ class EstimateRow:
     n_tasks: int
     contrast: str | None = None
     """A code that the quantity declares, else a label for people."""
-    roles: KeyValues = ()
+    roles: KeyValuePairs = ()
     """Role and model of those that take part."""
-    factors: KeyValues = ()
+    factors: KeyValuePairs = ()
     """How students were made, and what else tells rows of one quantity apart: codes and numbers."""
     scale: str = "score"
     weighting: str = "items"
@@ -102,7 +102,7 @@ class EstimateRow:
         }
 
 
-def _as_json(pairs: KeyValues) -> str | None:
+def _as_json(pairs: KeyValuePairs) -> str | None:
     return json.dumps(dict(pairs), ensure_ascii=False) if pairs else None
 
 
@@ -122,15 +122,15 @@ def as_table(frame: pd.DataFrame) -> pd.DataFrame:
     if not len(frame):
         return schema.empty(schema.ESTIMATES)
     remarks = frame["remarks"]
-    table = frame.drop(columns="remarks").assign(reason=remarks.map(reason_of), note=remarks.map(render))
+    table = frame.drop(columns="remarks").assign(reason=remarks.map(first_limiting_reason), note=remarks.map(render))
     table["note"] = table["note"].where(table["note"] != "", None)
     return schema.validate(table, schema.ESTIMATES, source="estimates")
 
 
 def is_tested(frame: pd.DataFrame) -> "pd.Series[bool]":
     """Which rows ask a question of the students that multiplicity counts; variants of a number ask none anew."""
-    in_family = {name: quantity.family == "students" for name, quantity in QUANTITIES.items()}
-    return frame["quantity"].map(in_family).astype(bool) & ~frame["estimator"].isin(VARIANT_ESTIMATORS)
+    is_adjusted_quantity = {name: quantity.family == "students" for name, quantity in QUANTITIES.items()}
+    return frame["quantity"].map(is_adjusted_quantity).astype(bool) & ~frame["estimator"].isin(VARIANT_ESTIMATORS)
 
 
 def adjust_over_students(frame: pd.DataFrame) -> pd.DataFrame:
@@ -141,8 +141,8 @@ def adjust_over_students(frame: pd.DataFrame) -> pd.DataFrame:
     """
     adjusted_p_values = frame["p_adjusted"].to_numpy(dtype=float, copy=True)
     family_labels = frame["family"].to_numpy(dtype=object, copy=True)
-    has_codes = {name: bool(quantity.contrasts) for name, quantity in QUANTITIES.items()}
-    contrast_codes = frame["contrast"].where(frame["quantity"].map(has_codes).astype(bool), "")
+    has_contrast_codes = {name: bool(quantity.contrasts) for name, quantity in QUANTITIES.items()}
+    contrast_codes = frame["contrast"].where(frame["quantity"].map(has_contrast_codes).astype(bool), "")
     p_values = frame["p_value"].to_numpy(dtype=float)
     # Positions, not labels: groupby's indices count within `questions`.
     tested_positions = np.flatnonzero(is_tested(frame) & np.isfinite(p_values))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from capgap.analysis.analysis_sets import MIN_COMMON_SHARE, AnalysisSet
 from capgap.analysis.estimate_rows import EstimateRow
 from capgap.analysis.groups import ItemGroup
-from capgap.analysis.score_matrix import NO_ANSWER, UNKNOWN, Floats, Ints
+from capgap.analysis.score_matrix import UNREADABLE_ANSWER, UNRECORDED_ANSWER, Floats, Ints
 from capgap.analysis.student_estimates import RoleComparison, paired_rows
 from capgap.schema.remarks import Reason, remark
 from capgap.stats import (
@@ -36,33 +36,33 @@ def fidelity_rows(comparison: RoleComparison, item_groups: Iterable[ItemGroup]) 
         def estimator(subset: AnalysisSet, which: int, cache: dict[int, tuple[Estimate, Estimate]] = cache) -> Estimate:
             # Analysis sets live as long as the comparison: both quantities meet the same ones.
             if id(subset) not in cache:
-                cache[id(subset)] = _agreement(comparison, subset)
+                cache[id(subset)] = _estimate_agreement(comparison, subset)
             return cache[id(subset)][which]
 
         yield from paired_rows(comparison, group, "agreement", "student = teacher", roles, partial(estimator, which=0))
         yield from paired_rows(
             comparison, group, "fidelity", "agreement - expected", roles, partial(estimator, which=1)
         )
-        yield from _inheritance(comparison, group)
+        yield from _error_inheritance_rows(comparison, group)
 
 
-def _answers(comparison: RoleComparison, role: str, rows: Ints) -> Ints:
+def _read_answer_codes(comparison: RoleComparison, role: str, rows: Ints) -> Ints:
     grid = comparison.grid
     return np.asarray(grid.predictions[rows, grid.column(comparison.roles[role])])
 
 
-def _agreement(comparison: RoleComparison, subset: AnalysisSet) -> tuple[Estimate, Estimate]:
+def _estimate_agreement(comparison: RoleComparison, subset: AnalysisSet) -> tuple[Estimate, Estimate]:
     """Agreement and its excess over what independent answers would give, on cells whose answers were recorded."""
-    teacher, student = (_answers(comparison, role, subset.rows) for role in ("teacher", "student"))
-    is_answer_recorded = (teacher != UNKNOWN) & (student != UNKNOWN)
+    teacher, student = (_read_answer_codes(comparison, role, subset.rows) for role in ("teacher", "student"))
+    is_answer_recorded = (teacher != UNRECORDED_ANSWER) & (student != UNRECORDED_ANSWER)
     if is_answer_recorded.mean() < MIN_COMMON_SHARE:
-        return (_not_recorded(is_answer_recorded, subset),) * 2
+        return (_refuse_unrecorded(is_answer_recorded, subset),) * 2
     subset = subset.filter_rows(comparison.grid, is_answer_recorded)
     teacher, student = teacher[is_answer_recorded], student[is_answer_recorded]
     teacher_score, student_score = (comparison.score(role, subset) for role in ("teacher", "student"))
-    match = ((teacher == student) & (teacher != NO_ANSWER)).astype(float)
-    collision = _collisions(comparison, subset, teacher, student, teacher_score, student_score)
-    if subset.has_task_units:
+    match = ((teacher == student) & (teacher != UNREADABLE_ANSWER)).astype(float)
+    collision = _estimate_collisions(comparison, subset, teacher, student, teacher_score, student_score)
+    if subset.tasks_are_units:
         pair = _agreement_of_tasks(comparison, subset, match, collision, teacher_score, student_score)
     else:
         pair = fidelity(teacher_score, student_score, match, collision, subset.design, conf_level=comparison.conf_level)
@@ -73,7 +73,7 @@ def _agreement(comparison: RoleComparison, subset: AnalysisSet) -> tuple[Estimat
     return agreement, excess_agreement
 
 
-def _not_recorded(is_answer_recorded: NDArray[np.bool_], subset: AnalysisSet) -> Estimate:
+def _refuse_unrecorded(is_answer_recorded: NDArray[np.bool_], subset: AnalysisSet) -> Estimate:
     shares = {"share": 100 * is_answer_recorded.mean(), "least": 100 * MIN_COMMON_SHARE}
     return refused(remark(Reason.ANSWERS_NOT_RECORDED, **shares), n_items=subset.n_items)
 
@@ -89,7 +89,7 @@ def _agreement_of_tasks(
     return replace(agreement, null_value=float(expected.mean()), p_value=excess_agreement.p_value), excess_agreement
 
 
-def _collisions(
+def _estimate_collisions(
     comparison: RoleComparison,
     subset: AnalysisSet,
     teacher: Ints,
@@ -103,24 +103,24 @@ def _collisions(
     # Of k choices chance is 1 / k: two wrong answers coincide with probability 1 / (k - 1).
     probability = np.where(chosen, chance / np.where(chosen, 1 - chance, 1.0), 0.0)
     for code in np.unique(subset.strata[~chosen]):
-        generated_in_task = (subset.strata == code) & ~chosen
+        is_generated_in_task = (subset.strata == code) & ~chosen
         wrong_answers = [
-            answers[generated_in_task & (score < 0.5) & (answers >= 0)]
+            answers[is_generated_in_task & (score < 0.5) & (answers >= 0)]
             for answers, score in ((teacher, teacher_score), (student, student_score))
         ]
         rate = collision_rate(wrong_answers[0], wrong_answers[1])
-        probability[generated_in_task] = 0.0 if np.isnan(rate) else rate
+        probability[is_generated_in_task] = 0.0 if np.isnan(rate) else rate
     return probability
 
 
-def _inheritance(comparison: RoleComparison, group: ItemGroup) -> Iterator[EstimateRow]:
+def _error_inheritance_rows(comparison: RoleComparison, group: ItemGroup) -> Iterator[EstimateRow]:
     roles = tuple(role for role in ("teacher", "student", "control") if role in comparison.roles)
 
     def estimator(subset: AnalysisSet) -> Estimate:
-        answers = {role: _answers(comparison, role, subset.rows) for role in roles}
-        is_answer_recorded = np.logical_and.reduce([answer != UNKNOWN for answer in answers.values()])
+        answers = {role: _read_answer_codes(comparison, role, subset.rows) for role in roles}
+        is_answer_recorded = np.logical_and.reduce([answer != UNRECORDED_ANSWER for answer in answers.values()])
         if is_answer_recorded.mean() < MIN_COMMON_SHARE:
-            return _not_recorded(is_answer_recorded, subset)
+            return _refuse_unrecorded(is_answer_recorded, subset)
         teacher_is_wrong = is_answer_recorded & (answers["teacher"] >= 0) & (comparison.score("teacher", subset) < 0.5)
         # Pooled over items where items count: a task in which the teacher errs once is no stratum of its own.
         inheritance = error_inheritance(

@@ -12,7 +12,7 @@ from capgap.analysis.score_matrix import Floats
 from capgap.analysis.student_estimates import RoleComparison, paired_rows
 from capgap.schema.quantities import QUANTITIES
 from capgap.schema.remarks import Reason, remark
-from capgap.stats import Equivalence, Estimate, answers_per_item, equivalence, flip_counts, refused
+from capgap.stats import Equivalence, Estimate, answers_per_item, flip_counts, refused, run_equivalence_test
 
 EQUIVALENCE_MARGIN = 0.02
 """How far a student may fall short of its teacher and count as its equal, in score."""
@@ -31,12 +31,12 @@ def flip_rows(comparison: RoleComparison, item_groups: Iterable[ItemGroup]) -> I
                 if not np.isin([base, student], (0.0, 1.0)).all():
                     return _excess_over_repeats(comparison, subset, base, student, quantity)
                 flips = flip_counts(base, student, subset.design, conf_level=comparison.conf_level)
-                share = flips.loss_rate if quantity == "lost" else flips.gain_rate
+                share = flips.lost_share if quantity == "lost" else flips.gained_share
                 counts = remark(Reason.FLIP_COUNTS, lost=flips.n_lost, gained=flips.n_gained, of=len(base))
                 return replace(share, p_value=flips.p_value, null_value=np.nan, n_items=subset.n_items).noting(counts)
 
-            fixed_task_group = group.of_these_tasks()
-            yield from paired_rows(comparison, fixed_task_group, quantity, contrast, ("base", "student"), estimator)
+            these_tasks_group = group.of_these_tasks()
+            yield from paired_rows(comparison, these_tasks_group, quantity, contrast, ("base", "student"), estimator)
 
 
 def _excess_over_repeats(
@@ -60,7 +60,7 @@ def _excess_over_repeats(
 def equivalence_rows(
     comparison: RoleComparison, item_groups: Iterable[ItemGroup], *, margin: float
 ) -> Iterator[EstimateRow]:
-    """`equivalence` of one student: two one-sided tests that it is within the margin of its teacher.
+    """`run_equivalence_test` of one student: two one-sided tests that it is within the margin of its teacher.
 
     The interval of the row has the level that decides the same question, 1 - 2 alpha.
     """
@@ -71,20 +71,20 @@ def equivalence_rows(
         if alpha >= 0.5:
             return refused(remark(Reason.CONFIDENCE_TOO_LOW, level=100 * (1 - alpha)))
         differences = comparison.score("teacher", subset) - comparison.score("student", subset)
-        test = equivalence(subset.units(differences), subset.design, margin, alpha=alpha)
-        verdict = remark(_verdict(test, margin), points=100 * margin)
+        test = run_equivalence_test(subset.units(differences), subset.design, margin, alpha=alpha)
+        verdict = remark(_equivalence_reason(test, margin), points=100 * margin)
         return replace(test.estimate, p_value=test.p_value, null_value=margin, n_items=subset.n_items).noting(verdict)
 
     for group in item_groups:
         if not comparison.has_roles_for("equivalence") or group.level not in QUANTITIES["equivalence"].levels:
             continue
         for row in paired_rows(comparison, group, "equivalence", "teacher - student", roles, estimator):
-            alternative_text = f"within ± {100 * margin:g} points"
-            yield replace(row, conf_level=max(1 - 2 * alpha, 0.0) or None, alternative=alternative_text)
+            alternative_hypothesis = f"within ± {100 * margin:g} points"
+            yield replace(row, conf_level=max(1 - 2 * alpha, 0.0) or None, alternative=alternative_hypothesis)
 
 
-def _verdict(test: Equivalence, margin: float) -> Reason:
-    if test.equivalent:
+def _equivalence_reason(test: Equivalence, margin: float) -> Reason:
+    if test.is_equivalent:
         return Reason.EQUIVALENT
     if test.not_inferior:
         return Reason.NOT_INFERIOR

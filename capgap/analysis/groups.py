@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 
 from capgap.analysis.score_matrix import Ints, ScoreMatrix
 from capgap.schema.columns import MAX_UNREADABLE_SHARE
-from capgap.schema.quantities import GroupLevel
+from capgap.schema.quantities import AggregationLevel
 from capgap.schema.remarks import Reason, Remark, remark
 
-__all__ = ["CAPABILITY_DUO", "MIN_TASKS", "ItemGroup", "group_at", "groups_at", "groups_of", "readable_cells"]
+__all__ = ["CAPABILITY_DUO", "MIN_TASKS", "ItemGroup", "find_group", "groups_at", "groups_of", "mask_readable_cells"]
 
 
 CAPABILITY_DUO = ("knowledge", "reasoning")
 """The two capabilities that numbers are told apart by, in the order of tables."""
-_MULTI_TASK_LEVELS: tuple[GroupLevel, ...] = ("battery", "capability", "domain")
+_TASK_SPANNING_LEVELS: tuple[AggregationLevel, ...] = ("battery", "capability", "domain")
 MIN_TASKS = 6
 """So many tasks a capability needs before numbers speak of *tasks like these*."""
 MIN_ITEMS_OF_CAPABILITY = 5
@@ -29,7 +29,7 @@ MAX_TASKS_OF_ONE_ITEM = 500
 class ItemGroup:
     """Some cells under one name."""
 
-    level: GroupLevel
+    level: AggregationLevel
     """Its level."""
     name: str
     """Its name in the column ``group``."""
@@ -41,7 +41,7 @@ class ItemGroup:
     """Whether its tasks are enough to speak of tasks like these."""
     set_aside: tuple[str, ...] = ()
     """Its tasks that are set aside, since the teacher's answers could not be read."""
-    n_strays: int = 0
+    n_stray_cells: int = 0
     """Cells of its capability that are too few in their task to count as a part of it."""
     undivided: "ItemGroup | None" = None
     """The same with the tasks that are set aside; None where none is."""
@@ -49,10 +49,10 @@ class ItemGroup:
     @property
     def remarks(self) -> tuple[Remark, ...]:
         """Which of its tasks, and how many strays, no number of it counts."""
-        unreadable_details = {"most": 100 * MAX_UNREADABLE_SHARE, "tasks": self.set_aside}
+        unreadable_remark_values = {"most": 100 * MAX_UNREADABLE_SHARE, "tasks": self.set_aside}
         return (
-            *([remark(Reason.UNREADABLE_ANSWERS, **unreadable_details)] if self.set_aside else []),
-            *([remark(Reason.STRAY_ITEMS, n=self.n_strays, capability=self.name)] if self.n_strays else []),
+            *([remark(Reason.UNREADABLE_ANSWERS, **unreadable_remark_values)] if self.set_aside else []),
+            *([remark(Reason.STRAY_ITEMS, n=self.n_stray_cells, capability=self.name)] if self.n_stray_cells else []),
         )
 
     @property
@@ -82,9 +82,9 @@ def groups_of(grid: ScoreMatrix, model: str, excluded: frozenset[str] = frozense
     excluded
         Tasks in which the teacher's answers could not be read: they are set aside above the level of a task.
     """
-    for level in _MULTI_TASK_LEVELS:
+    for level in _TASK_SPANNING_LEVELS:
         yield from groups_at(grid, level, excluded)
-    yield from _formats(grid, excluded)
+    yield from _make_format_groups(grid, excluded)
     size = np.bincount(grid.task, minlength=len(grid.tasks))
     # Cells sorted by task, cut where the task changes.
     order = np.argsort(grid.task, kind="stable")
@@ -93,17 +93,19 @@ def groups_of(grid: ScoreMatrix, model: str, excluded: frozenset[str] = frozense
             continue  # one answer is no task; ten thousand of them would be millions of rows
         name = grid.tasks[code]
         yield ItemGroup("task", name, rows, False)
-        yield from _slice_groups(grid, model, name, rows)
+        yield from _make_slice_groups(grid, model, name, rows)
 
 
-def groups_at(grid: ScoreMatrix, level: GroupLevel, excluded: frozenset[str] = frozenset()) -> Iterator[ItemGroup]:
+def groups_at(
+    grid: ScoreMatrix, level: AggregationLevel, excluded: frozenset[str] = frozenset()
+) -> Iterator[ItemGroup]:
     """Every group of one level over tasks: ``battery``, ``capability`` or ``domain``."""
     for name in grid.members(level):
-        yield group_at(grid, level, name, excluded)
+        yield find_group(grid, level, name, excluded)
 
 
-def group_at(
-    grid: ScoreMatrix, level: GroupLevel, name: str, excluded: frozenset[str], *, battery: str | None = None
+def find_group(
+    grid: ScoreMatrix, level: AggregationLevel, name: str, excluded: frozenset[str], *, battery: str | None = None
 ) -> ItemGroup:
     """One group over tasks, of one battery or of all; without a row where the grid holds nothing of that name."""
     is_member = np.asarray(grid.facts[level] == name)
@@ -113,16 +115,16 @@ def group_at(
 
 
 def _divided_group(
-    grid: ScoreMatrix, level: GroupLevel, name: str, is_member: NDArray[np.bool_], excluded: frozenset[str]
+    grid: ScoreMatrix, level: AggregationLevel, name: str, is_member: NDArray[np.bool_], excluded: frozenset[str]
 ) -> ItemGroup:
     """The group of the member cells, and beside it the same with the tasks that are set aside."""
 
     def group_of(members: Ints) -> ItemGroup:
         rows = _drop_stray_cells(grid, members) if level == "capability" else members
         generalizes = level != "slice" and _has_enough_tasks(grid, rows)
-        return ItemGroup(level, name, rows, True, generalizes, n_strays=len(members) - len(rows))
+        return ItemGroup(level, name, rows, True, generalizes, n_stray_cells=len(members) - len(rows))
 
-    readable = readable_cells(grid, excluded)
+    readable = mask_readable_cells(grid, excluded)
     group = group_of(np.flatnonzero(is_member & readable))
     tasks_set_aside = tuple(sorted(grid.tasks[code] for code in np.unique(grid.task[is_member & ~readable])))
     if not tasks_set_aside:
@@ -130,7 +132,7 @@ def _divided_group(
     return replace(group, set_aside=tasks_set_aside, undivided=group_of(np.flatnonzero(is_member)))
 
 
-def readable_cells(grid: ScoreMatrix, excluded: frozenset[str]) -> NDArray[np.bool_]:
+def mask_readable_cells(grid: ScoreMatrix, excluded: frozenset[str]) -> NDArray[np.bool_]:
     """Which cells are of no excluded task, shape (cells,)."""
     return np.array([task not in excluded for task in grid.tasks], dtype=bool)[grid.task]
 
@@ -142,16 +144,16 @@ def _drop_stray_cells(grid: ScoreMatrix, rows: Ints) -> Ints:
     count as much as whole tasks.
     """
     n_in_capability, in_task = (np.bincount(grid.task[r], minlength=len(grid.tasks)) for r in (rows, slice(None)))
-    is_stray_task = (n_in_capability < MIN_ITEMS_OF_CAPABILITY) & (n_in_capability < in_task)
-    return np.asarray(rows[~is_stray_task[grid.task[rows]]])
+    has_few_in_capability = (n_in_capability < MIN_ITEMS_OF_CAPABILITY) & (n_in_capability < in_task)
+    return np.asarray(rows[~has_few_in_capability[grid.task[rows]]])
 
 
-def _formats(grid: ScoreMatrix, excluded: frozenset[str]) -> Iterator[ItemGroup]:
+def _make_format_groups(grid: ScoreMatrix, excluded: frozenset[str]) -> Iterator[ItemGroup]:
     """One group a format, over all tasks and within each capability, where both formats occur."""
     form, capability = grid.facts["format"], grid.facts["capability"]
-    scopes = [("", np.ones(len(form), dtype=bool))]
-    scopes += [(f"{name}: ", np.asarray(capability == name)) for name in grid.members("capability")]
-    for prefix, is_in_scope in scopes:
+    row_scopes = [("", np.ones(len(form), dtype=bool))]
+    row_scopes += [(f"{name}: ", np.asarray(capability == name)) for name in grid.members("capability")]
+    for prefix, is_in_scope in row_scopes:
         names = sorted({name for name in form[is_in_scope] if name is not None})
         if len(names) > 1:
             for name in names:
@@ -159,7 +161,7 @@ def _formats(grid: ScoreMatrix, excluded: frozenset[str]) -> Iterator[ItemGroup]
                 yield _divided_group(grid, "slice", f"{prefix}format={name}", is_member, excluded)
 
 
-def _slice_groups(grid: ScoreMatrix, model: str, task: str, rows: Ints) -> Iterator[ItemGroup]:
+def _make_slice_groups(grid: ScoreMatrix, model: str, task: str, rows: Ints) -> Iterator[ItemGroup]:
     """The bins of every covariate within a task, and its variants, where there are at least two."""
     column = grid.column(model)
     labels = {name: bins[rows, column] for name, bins in grid.covariates.items()}
@@ -176,9 +178,9 @@ def _slice_groups(grid: ScoreMatrix, model: str, task: str, rows: Ints) -> Itera
 
 def _natural_key(label: str) -> tuple[float, str]:
     """Numbers and spans of numbers in their order, words after them."""
-    span_start = label.split("–")[0]
+    bin_start_text = label.split("–")[0]
     try:
-        return float(span_start), label
+        return float(bin_start_text), label
     except ValueError:
         return float("inf"), label
 

@@ -12,7 +12,7 @@ from capgap import schema
 from capgap.analysis.answer_headline import bounds_line, gap_part_clauses, inverted_task_clauses
 from capgap.analysis.cohort_headline import headline_lines
 from capgap.analysis.groups import CAPABILITY_DUO
-from capgap.analysis.number_format import format_points, with_interval
+from capgap.analysis.number_format import format_points, format_with_interval
 from capgap.printable_text import one_line
 from capgap.schema.remarks import Reason
 
@@ -57,7 +57,7 @@ class _HeadlineNumber:
         return f"the {self.capability} gap" if self.capability else "the gap"
 
 
-_FIELDS = [field.name for field in fields(_HeadlineNumber)]
+_NUMBER_FIELDS = [field.name for field in fields(_HeadlineNumber)]
 
 
 def sentence(estimates: pd.DataFrame, roles: schema.Roles) -> str:
@@ -85,7 +85,7 @@ def student_lines(estimates: pd.DataFrame, roles: schema.Roles) -> list[str]:
     """The line of every student, which the page holds even where the headline leaves them out."""
     rows = _headline_rows(estimates)
     has_several_students = len(roles.students) > 1
-    return [_line(rows, roles, student, with_student_name=has_several_students) for student in roles.students]
+    return [_student_line(rows, roles, student, with_student_name=has_several_students) for student in roles.students]
 
 
 def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, Any] | None = None) -> str:
@@ -105,14 +105,14 @@ def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, An
         One line; empty where nothing is to be gained.
     """
     estimates, run = _headline_rows(estimates), run or {}
-    command = _command(run)
-    declined = run.get("declined_roles") or ()
-    if roles.teacher is None and "teacher" not in declined:
+    command = _format_command(run)
+    declined_roles = run.get("declined_roles") or ()
+    if roles.teacher is None and "teacher" not in declined_roles:
         return f"Next: {command} --teacher CKPT     (tells how much of a teacher's lead this student could still get)"
     finite_intervals = [
         (student, number)
         for student in roles.students
-        for number in _headline(estimates, roles, student)
+        for number in _find_headline_numbers(estimates, roles, student)
         if number.exists and math.isfinite(number.half)
     ]
     if not finite_intervals:
@@ -122,7 +122,7 @@ def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, An
                 "(a higher max_tokens, another stop or extract), then run again"
             )
         return _without_numbers(estimates, roles, command)
-    if roles.teacher and "base" not in declined and any(student not in roles.base for student in roles.students):
+    if roles.teacher and "base" not in declined_roles and any(student not in roles.base for student in roles.students):
         return f"Next: {command} --base CKPT     (the model before distillation: tells what distillation closed)"
     student, widest = max(finite_intervals, key=lambda pair: (pair[1].half, pair[0], pair[1].capability))
     subject = f"{widest.capability or 'the number'}" + (f" of {one_line(student)}" if len(roles.students) > 1 else "")
@@ -156,10 +156,10 @@ def _without_numbers(estimates: pd.DataFrame, roles: schema.Roles, command: str)
     return f"Next: a teacher that is clearly better than its base on these tasks, or more items: {command}"
 
 
-def _line(estimates: pd.DataFrame, roles: schema.Roles, student: str, *, with_student_name: bool) -> str:
-    headline = _headline(estimates, roles, student)
-    numbers = [number for number in headline if number.exists]
-    missing = [number for number in headline if not number.exists]
+def _student_line(estimates: pd.DataFrame, roles: schema.Roles, student: str, *, with_student_name: bool) -> str:
+    headline_numbers = _find_headline_numbers(estimates, roles, student)
+    numbers = [number for number in headline_numbers if number.exists]
+    missing = [number for number in headline_numbers if not number.exists]
     if numbers:
         text = _claim_sentence(numbers, one_line(student) if with_student_name else "")
         text += f" {_sample_size_text(numbers, _n_tasks(estimates, numbers[0].measure, student))}"
@@ -190,7 +190,7 @@ def _line(estimates: pd.DataFrame, roles: schema.Roles, student: str, *, with_st
     return text
 
 
-def _headline(estimates: pd.DataFrame, roles: schema.Roles, student: str) -> list[_HeadlineNumber]:
+def _find_headline_numbers(estimates: pd.DataFrame, roles: schema.Roles, student: str) -> list[_HeadlineNumber]:
     """A number for each capability: of the first measure that gives any, or the first one's refusals."""
     if roles.teacher is None:
         measures = ["accuracy"]
@@ -198,9 +198,9 @@ def _headline(estimates: pd.DataFrame, roles: schema.Roles, student: str) -> lis
         measures = ["gap_closure", "retention", "gap"]
     else:
         measures = ["retention", "gap"]
-    numbers_by_measure = [_numbers(estimates, measure, student) for measure in measures]
-    measures_with_numbers = (numbers for numbers in numbers_by_measure if any(number.exists for number in numbers))
-    return next(measures_with_numbers, next((numbers for numbers in numbers_by_measure if numbers), []))
+    number_lists = [_numbers(estimates, measure, student) for measure in measures]
+    usable_number_lists = (numbers for numbers in number_lists if any(number.exists for number in numbers))
+    return next(usable_number_lists, next((numbers for numbers in number_lists if numbers), []))
 
 
 def _numbers(estimates: pd.DataFrame, quantity: str, student: str) -> list[_HeadlineNumber]:
@@ -215,9 +215,9 @@ def _numbers(estimates: pd.DataFrame, quantity: str, student: str) -> list[_Head
     by_capability = rows[(rows["level"] == "capability") & rows["group"].isin(CAPABILITY_DUO)]
     chosen = by_capability if len(by_capability) else rows[rows["level"] == "battery"]
     capabilities = chosen["group"].where(chosen["level"] == "capability", "")
-    headline_rows = chosen.assign(measure=quantity, capability=capabilities).sort_values("group", kind="stable")
-    headline_rows = headline_rows.fillna({"note": "", "reason": "", "n_items": 0, "n_tasks": 0})[_FIELDS]
-    return [_HeadlineNumber(*row) for row in headline_rows.itertuples(index=False)]
+    measure_rows = chosen.assign(measure=quantity, capability=capabilities).sort_values("group", kind="stable")
+    measure_rows = measure_rows.fillna({"note": "", "reason": "", "n_items": 0, "n_tasks": 0})[_NUMBER_FIELDS]
+    return [_HeadlineNumber(*row) for row in measure_rows.itertuples(index=False)]
 
 
 def _claim_sentence(numbers: list[_HeadlineNumber], name: str) -> str:
@@ -250,12 +250,12 @@ def _distance(gap: _HeadlineNumber) -> str:
     """``3 points [1, 5] behind the teacher``."""
     if gap.estimate >= 0:
         return f"{_percent(gap, unit='points')} behind the teacher"
-    student_lead = replace(gap, estimate=-gap.estimate, conf_low=-gap.conf_high, conf_high=-gap.conf_low)
-    return f"{_percent(student_lead, unit='points')} ahead of the teacher"
+    negated_gap = replace(gap, estimate=-gap.estimate, conf_low=-gap.conf_high, conf_high=-gap.conf_low)
+    return f"{_percent(negated_gap, unit='points')} ahead of the teacher"
 
 
 def _percent(number: _HeadlineNumber, unit: str = "%") -> str:
-    return with_interval(number.estimate, number.conf_low, number.conf_high, unit)
+    return format_with_interval(number.estimate, number.conf_low, number.conf_high, unit)
 
 
 def _sample_size_text(numbers: list[_HeadlineNumber], max_tasks: int) -> str:
@@ -285,7 +285,7 @@ def _unreadable_share(estimates: pd.DataFrame, model: str) -> float:
     return float((rows["estimate"] * rows["n_items"]).sum() / n_items) if n_items else 0.0
 
 
-def _command(run: Mapping[str, Any]) -> str:
+def _format_command(run: Mapping[str, Any]) -> str:
     batteries = run.get("batteries")
     names = [f" --battery {name}" for name in batteries] if isinstance(batteries, Mapping) else []
     return "capgap evaluate …" + "".join(names)

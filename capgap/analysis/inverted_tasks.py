@@ -45,7 +45,7 @@ def rows_without_inverted_tasks(comparison: RoleComparison, item_groups: Iterabl
             Estimate(status="refused", remarks=(remark(Reason.TEACHER_BELOW_BASE_ALONE, tasks=tasks),)),
             0,
             contrast=CLOSURE.contrast,
-            roles=comparison.players(*CLOSURE.roles),
+            roles=comparison.list_role_models(*CLOSURE.roles),
             factors=(("inverted_tasks", tasks),),
             scale=CLOSURE.scale,
             weighting="tasks",

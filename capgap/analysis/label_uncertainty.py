@@ -26,7 +26,7 @@ from capgap.stats import Estimate, pool_over_labels
 
 N_LABEL_DRAWS = 20
 """Of the labels."""
-_Analysis = Callable[[NDArray[np.bool_]], Iterator[EstimateRow]]
+_DrawAnalysis = Callable[[NDArray[np.bool_]], Iterator[EstimateRow]]
 """From a draw of the uncertain labels, a mask of reasoning with shape (uncertain cells,), to rows."""
 
 
@@ -59,7 +59,7 @@ def flag_undeclared_labels(
     label_counts
         Model → `count_labels` of what it is compared on; None: of everything, for numbers of several students.
     """
-    contrast_quantities = {name for name, quantity in QUANTITIES.items() if quantity.contrasts_capabilities}
+    contrast_quantities = {name for name, quantity in QUANTITIES.items() if quantity.is_capability_contrast}
 
     def remarks(quantity: str, level: str, group: str, model: str | None) -> tuple[Remark, ...]:
         counts = label_counts[model if isinstance(model, str) else None]
@@ -106,7 +106,7 @@ def student_label_rows(
         yield from difference_rows(relabelled_comparison, item_groups)
         yield from ratio_rows(relabelled_comparison, item_groups)
 
-    yield from _pooled_rows(estimate, p[uncertain_cells], grid.task[uncertain_cells], comparison.conf_level)
+    yield from _pool_over_draws(estimate, p[uncertain_cells], grid.task[uncertain_cells], comparison.conf_level)
 
 
 def cohort_label_rows(
@@ -126,7 +126,7 @@ def cohort_label_rows(
         rows = effect_rows(matrix, cohort, frozenset(), conf_level=conf_level, alternatives=False)
         yield from (row for row in rows if row.quantity in ("effect", "effect_difference"))
 
-    yield from _pooled_rows(estimate, p[uncertain_cells], grid.task[uncertain_cells], conf_level)
+    yield from _pool_over_draws(estimate, p[uncertain_cells], grid.task[uncertain_cells], conf_level)
 
 
 def _relabelled(grid: ScoreMatrix, uncertain_cells: Ints, is_reasoning: NDArray[np.bool_]) -> ScoreMatrix:
@@ -136,7 +136,7 @@ def _relabelled(grid: ScoreMatrix, uncertain_cells: Ints, is_reasoning: NDArray[
     return replace(grid, facts={**grid.facts, "capability": capability})
 
 
-def _pooled_rows(analysis: _Analysis, p: Floats, tasks: Ints, conf_level: float) -> Iterator[EstimateRow]:
+def _pool_over_draws(analysis: _DrawAnalysis, p: Floats, tasks: Ints, conf_level: float) -> Iterator[EstimateRow]:
     """The rows of an analysis, each number pooled over draws of the labels; `p` and `tasks` are of uncertain cells."""
     if not len(p):
         return
@@ -153,19 +153,19 @@ def _pooled_rows(analysis: _Analysis, p: Floats, tasks: Ints, conf_level: float)
         return draw_estimates
 
     try:
-        pooled = pool_over_labels(
+        pooled_numbers = pool_over_labels(
             estimates, p, tasks, rng=np.random.default_rng(0), n_draws=N_LABEL_DRAWS, conf_level=conf_level
         )
     except EstimationError:
         return  # no draw gave any number: the plain rows say why
-    for key, combined in pooled.items():
-        row, share = patterns[key], combined.label_share  # NaN where no draw has a variance
+    for key, pooled_number in pooled_numbers.items():
+        row, share = patterns[key], pooled_number.label_share  # NaN where no draw has a variance
         remarks = [remark(Reason.LABEL_DRAWS, n=N_LABEL_DRAWS, of=len(p))]
         if share >= 0:
             remarks.append(remark(Reason.LABEL_VARIANCE, share=100 * share))
         yield replace(
             row,
-            estimate=combined.estimate.noting(*remarks),
+            estimate=pooled_number.estimate.noting(*remarks),
             factors=(*row.factors, *([("label_variance_share", share)] if share >= 0 else [])),
             estimator="multiple_imputation",
         )

@@ -60,7 +60,7 @@ def common_items_shift_rows(comparison: RoleComparison, item_groups: Iterable[It
                 replace(shift, n_items=subset.n_items),
                 subset.n_tasks,
                 contrast=role,
-                roles=comparison.players("student", *references),
+                roles=comparison.list_role_models("student", *references),
                 weighting="tasks",
             )
 

@@ -10,10 +10,10 @@ import pandas as pd
 from capgap import schema
 from capgap.analysis.cohort import CATEGORICAL_FACTORS, LOG_SCALE_FACTORS, Cohort
 from capgap.analysis.estimate_rows import THESE_TASKS, EstimateRow, TargetPopulation
-from capgap.analysis.groups import readable_cells
+from capgap.analysis.groups import mask_readable_cells
 from capgap.analysis.score_matrix import Floats, Ints, ScoreMatrix
 from capgap.schema.remarks import Reason, Remark, remark
-from capgap.stats import Estimate, FailurePatterns, PatternName, find_patterns, name_patterns, refused
+from capgap.stats import Estimate, FailurePatterns, PatternName, find_patterns, label_patterns, refused
 from capgap.stats.patterns.discover import MIN_PATTERN_STUDENTS
 
 
@@ -43,13 +43,13 @@ def pattern_rows(
     conf_level
         Of the intervals.
     """
-    cohort, omission_remarks = cohort.above_zero()
+    cohort, omission_remarks = cohort.drop_nonpositive()
     names, columns = _student_covariates(cohort)
     if len(cohort.students) < MIN_PATTERN_STUDENTS or not names:
         return
-    rows = np.flatnonzero(readable_cells(grid, excluded))
+    rows = np.flatnonzero(mask_readable_cells(grid, excluded))
     scores = grid.scores[rows][:, [grid.column(name) for name in cohort.students]].T
-    mixture = find_patterns(scores, columns, names, rng=np.random.default_rng(0), chance=_chance(grid, rows))
+    mixture = find_patterns(scores, columns, names, rng=np.random.default_rng(0), chance=_get_usable_chance(grid, rows))
     blank = EstimateRow(
         quantity="pattern",
         level="battery",
@@ -69,28 +69,28 @@ def pattern_rows(
     bases = {roles.base.get(name) for name in cohort.students}
     # Failure is compared with a base only where all students have the same one.
     base = grid.of(str(next(iter(bases))))[rows] if len(bases) == 1 and None not in bases else None
-    patterns = name_patterns(
+    patterns = label_patterns(
         mixture,
         scores,
         base=base,
         covariates=_item_covariates(grid, rows),
-        texts=_texts(grid, rows, items),
+        texts=_collect_prompts(grid, rows, items),
         clusters=grid.cluster[rows],
         conf_level=conf_level,
     )
-    yield _count_row(mixture, blank, omission_remarks)
+    yield _n_patterns_row(mixture, blank, omission_remarks)
     if mixture.n_patterns > 1:
         for pattern in patterns:
             yield from _rows_of_pattern(grid, rows, mixture, pattern, blank)
 
 
-def _chance(grid: ScoreMatrix, rows: Ints) -> Floats:
+def _get_usable_chance(grid: ScoreMatrix, rows: Ints) -> Floats:
     """Of a guess, shape (rows,); zero where nobody knows it or it is certain (nothing then tells knowing apart)."""
     chance = grid.chance[rows]
     return np.where((chance > 0) & (chance < 1), chance, 0.0)
 
 
-def _count_row(mixture: FailurePatterns, blank: EstimateRow, omission_remarks: tuple[Remark, ...]) -> EstimateRow:
+def _n_patterns_row(mixture: FailurePatterns, blank: EstimateRow, omission_remarks: tuple[Remark, ...]) -> EstimateRow:
     """`n_patterns`, with the tests that chose it."""
     evidence = [
         remark(Reason.PATTERNS_COMPARED, n=step.n_patterns, fewer=step.n_patterns - 1, p=step.p_value)
@@ -109,7 +109,7 @@ def _rows_of_pattern(
     # Column 0 of the surfaces is the intercept.
     slopes = dict(zip(mixture.covariates, mixture.surface_logits[k, 1:], strict=True))
     examples = [f"{grid.tasks[grid.task[rows[n]]]}/{grid.items[rows[n]]}" for n in pattern.examples]
-    p_value = float(mixture.half_p_values[k])
+    p_value = float(mixture.half_test_p_values[k])
     share = Estimate(float(mixture.shares[k]), p_value=p_value, n_items=mixture.n_items, method=mixture.method)
     blank = replace(blank, contrast=f"{k + 1}: {pattern.label}", factors=(("pattern", k + 1),))
     remarks = (
@@ -143,15 +143,15 @@ def _item_covariates(grid: ScoreMatrix, rows: Ints) -> dict[str, Any]:
     """Covariates of the items as words, shape (rows,) each: bins, capability, format and domain."""
     covariates: dict[str, Any] = {}
     for name, labels in grid.covariates.items():
-        first_labels = [next((str(word) for word in row if word is not None), "unknown") for row in labels[rows]]
-        covariates[name.removeprefix("x_")] = np.array(first_labels, dtype=object)
+        known_labels = [next((str(word) for word in row if word is not None), "unknown") for row in labels[rows]]
+        covariates[name.removeprefix("x_")] = np.array(known_labels, dtype=object)
     for name in ("capability", "format", "domain"):
         words = np.array(["unknown" if word is None else str(word) for word in grid.facts[name][rows]], dtype=object)
         covariates[name] = words
     return {name: words for name, words in covariates.items() if 1 < len(set(words.tolist())) <= 20}
 
 
-def _texts(grid: ScoreMatrix, rows: Ints, items: pd.DataFrame | None) -> list[str] | None:
+def _collect_prompts(grid: ScoreMatrix, rows: Ints, items: pd.DataFrame | None) -> list[str] | None:
     """The prompts of the cells; None where nobody gave them."""
     if items is None or "prompt" not in items.columns:
         return None

@@ -9,7 +9,7 @@ import pandas as pd
 from capgap import schema
 from capgap.analysis.analysis_sets import AnalysisSets, SubsetCache
 from capgap.analysis.capability_contrast import capability_contrast_rows
-from capgap.analysis.cohort import cohort_of
+from capgap.analysis.cohort import make_cohort
 from capgap.analysis.data_efficiency import data_efficiency_rows
 from capgap.analysis.effects import effect_rows
 from capgap.analysis.estimate_rows import EstimateRow, adjust_over_students, as_frame, as_table
@@ -28,7 +28,7 @@ from capgap.analysis.preparation import bin_covariates, check_roles, fill_defaul
 from capgap.analysis.qualifications import qualification_rows, qualify_plain_rows
 from capgap.analysis.recipe_seeds import recipe_rows
 from capgap.analysis.score_matrix import make_score_matrix
-from capgap.analysis.selective_testing import StudentTrees, adjust_down_tree
+from capgap.analysis.selective_testing import StudentTrees, adjust_p_down_tree
 from capgap.analysis.student_estimates import RoleComparison, accuracy_rows, difference_rows, ratio_rows
 from capgap.analysis.unreadable_answers import unreadable_share_rows, unreadable_tasks
 from capgap.errors import EstimationError
@@ -105,7 +105,7 @@ def estimate_table(
         roles,
         _ComparisonSettings(excluded, _prompting(models), conf_level, margin, labels, undeclared),
     )
-    grid, cohort = make_score_matrix(binned_outcomes, roles.names), cohort_of(models, roles.students)
+    grid, cohort = make_score_matrix(binned_outcomes, roles.names), make_cohort(models, roles.students)
     all_rows = itertools.chain(
         unreadable_share_rows(qualified_outcomes, roles, excluded, conf_level=conf_level),
         rows,
@@ -120,7 +120,7 @@ def estimate_table(
     frame = as_frame(all_rows, conf_level=conf_level)
     if len(frame):
         frame = qualify_plain_rows(frame, qualified_outcomes, roles)
-        frame = adjust_down_tree(adjust_over_students(frame), trees)
+        frame = adjust_p_down_tree(adjust_over_students(frame), trees)
     if len(frame) and labels is not None:
         names_by_model: dict[str | None, tuple[str, ...]] = {
             name: _compared_models(roles, name) for name in roles.names

@@ -117,9 +117,9 @@ def _bin_labels(values: "pd.Series[Any]", items: NDArray[Any]) -> NDArray[Any]:
     # Quarters of the items, not of the rows: an item that was asked more often would move the edges.
     per_item = pd.DataFrame({"item": items[is_known], "number": number}).drop_duplicates()["number"].to_numpy()
     edges = np.unique(np.quantile(per_item, [0.25, 0.5, 0.75]))
-    quartile_codes = np.searchsorted(edges, number, side="left")
-    for q in np.unique(quartile_codes):
-        in_bin = number[quartile_codes == q]
+    quartile_indices = np.searchsorted(edges, number, side="left")
+    for q in np.unique(quartile_indices):
+        in_bin = number[quartile_indices == q]
         span = f"{in_bin.min():.4g}" if in_bin.min() == in_bin.max() else f"{in_bin.min():.4g}–{in_bin.max():.4g}"
-        labels[np.flatnonzero(is_known)[quartile_codes == q]] = span
+        labels[np.flatnonzero(is_known)[quartile_indices == q]] = span
     return labels

@@ -12,12 +12,12 @@ from itertools import combinations
 
 import numpy as np
 
-from capgap.analysis.analysis_sets import AnalysisSet, CommonCells, SubsetCache
+from capgap.analysis.analysis_sets import AnalysisSet, CellsScoredByAll, SubsetCache
 from capgap.analysis.cohort import Recipe
-from capgap.analysis.estimate_rows import EstimateRow, KeyValues, TargetPopulation
+from capgap.analysis.estimate_rows import EstimateRow, KeyValuePairs, TargetPopulation
 from capgap.analysis.groups import ItemGroup, groups_at, groups_of
 from capgap.analysis.score_matrix import Floats
-from capgap.schema.quantities import GroupLevel
+from capgap.schema.quantities import AggregationLevel
 from capgap.schema.remarks import Reason, remark
 from capgap.stats import (
     answer_variance,
@@ -33,7 +33,7 @@ __all__ = ["MOST_PAIRED", "recipe_comparison_rows", "student_contrast_rows"]
 
 MOST_PAIRED = 12
 """Recipes (or students) of which all pairs are compared; of more, each with the best."""
-_PLANNED_LEVELS: tuple[GroupLevel, ...] = ("battery", "capability")
+_PLANNED_LEVELS: tuple[AggregationLevel, ...] = ("battery", "capability")
 _RECIPES = TargetPopulation(students="these_recipes")
 _SEEDS = ("seeds",)
 
@@ -124,7 +124,7 @@ def _blank_contrast(group: ItemGroup, recipes: Sequence[Recipe], pair: tuple[int
 
 def _contrast_rows(
     group: ItemGroup,
-    cells: CommonCells,
+    cells: CellsScoredByAll,
     subset: AnalysisSet,
     recipes: Sequence[Recipe],
     scores: Sequence[Floats],
@@ -135,14 +135,14 @@ def _contrast_rows(
     conf_level: float,
 ) -> Iterator[EstimateRow]:
     exploratory = () if group.level in _PLANNED_LEVELS else (remark(Reason.EXPLORATORY),)
-    remarks = (*exploratory, *cells.information(_SEEDS), *group.remarks)
+    remarks = (*exploratory, *cells.get_share_remarks(_SEEDS), *group.remarks)
     v_answers = None
     if n_answers is not None and n_answers > 1:  # repeats of right and wrong answers
         v_answers = [answer_variance(seeds, subset.design, n_answers) for seeds in scores]
     contrasts = recipe_contrasts(scores, subset.design, pairs, n_comparisons=n_comparisons, conf_level=conf_level)
     for pair, contrast in zip(pairs, contrasts, strict=True):
         blank = _blank_contrast(group, recipes, pair)
-        noise: KeyValues = (
+        noise: KeyValuePairs = (
             ("std_error_seeds", contrast.std_error_seeds),
             ("std_error_items", contrast.std_error_items),
             *([("std_error_answers", math.sqrt(v_answers[pair[0]] + v_answers[pair[1]]))] if v_answers else []),
@@ -161,7 +161,7 @@ def _contrast_rows(
 
 def _signal_row(
     group: ItemGroup,
-    cells: CommonCells,
+    cells: CellsScoredByAll,
     subset: AnalysisSet,
     recipes: Sequence[Recipe],
     scores: Sequence[Floats],
@@ -174,7 +174,7 @@ def _signal_row(
         level=group.level,
         group=group.name,
         model=None,
-        estimate=replace(signal.ratio, n_items=subset.n_items).noting(*cells.information(_SEEDS), *group.remarks),
+        estimate=replace(signal.ratio, n_items=subset.n_items).noting(*cells.get_share_remarks(_SEEDS), *group.remarks),
         n_tasks=subset.n_tasks,
         factors=(("spread_recipes", signal.spread_recipes), ("spread_seeds", signal.spread_seeds)),
         scale="ratio",
@@ -240,7 +240,7 @@ def _student_rows(
         yield replace(blank, estimate=refused(*refusal))
         return
     level = 1 - (1 - conf_level) / n_comparisons
-    remarks = (remark(Reason.EXPLORATORY), *cells.information(both), *group.remarks)
+    remarks = (remark(Reason.EXPLORATORY), *cells.get_share_remarks(both), *group.remarks)
     for subset in subsets.of(group.of_these_tasks(), cells.rows):
         scores = _scores_of(subsets, pair, subset)
         estimate = paired_difference(scores[0] - scores[1], subset.design, conf_level=level)

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from capgap.analysis.analysis_sets import AnalysisSet, CommonCells, SubsetCache
+from capgap.analysis.analysis_sets import AnalysisSet, CellsScoredByAll, SubsetCache
 from capgap.analysis.cohort import Recipe
-from capgap.analysis.estimate_rows import RECIPE_POPULATION, THESE_TASKS, EstimateRow
+from capgap.analysis.estimate_rows import THESE_TASKS, THIS_RECIPE_POPULATION, EstimateRow
 from capgap.analysis.groups import ItemGroup
 from capgap.analysis.score_matrix import Floats, ScoreMatrix
 from capgap.schema.remarks import Reason, Remark, remark
@@ -62,13 +62,13 @@ def recipe_flip_rows(
     subset = AnalysisSet.of(grid, cells.rows, "tasks", THESE_TASKS)
     flips = flips_beyond_seeds(baseline, students, subset.design, conf_level=conf_level)
     contrasts = {
-        "lost": (flips.loss_rate, "base right, student wrong, minus what seeds lose against each other"),
-        "gained": (flips.gain_rate, "base wrong, student right, minus what seeds lose against each other"),
+        "lost": (flips.lost_share, "base right, student wrong, minus what seeds lose against each other"),
+        "gained": (flips.gained_share, "base wrong, student right, minus what seeds lose against each other"),
     }
     shared_remarks = (
-        remark(Reason.SEED_DISAGREEMENT, share=100 * flips.seed_disagreement),
+        remark(Reason.SEED_DISAGREEMENT, share=100 * flips.seed_flip_share),
         *([] if is_binary else [remark(Reason.EXPECTED_FLIPS, n=n_answers)]),
-        *cells.information(role_names),
+        *cells.get_share_remarks(role_names),
     )
     for quantity, (share, contrast) in contrasts.items():
         row = replace(blank, quantity=quantity, contrast=contrast, n_tasks=subset.n_tasks)
@@ -94,7 +94,7 @@ def _counts_remark(baseline: Floats, students: Floats, direction: str) -> Remark
 
 
 def _list_rows(
-    grid: ScoreMatrix, cells: CommonCells, row: EstimateRow, baseline: Floats, students: Floats
+    grid: ScoreMatrix, cells: CellsScoredByAll, row: EstimateRow, baseline: Floats, students: Floats
 ) -> Iterator[EstimateRow]:
     """The list of one direction; the count alone where more than a tenth of it may be chance; none below five seeds."""
     direction = row.quantity
@@ -115,7 +115,7 @@ def _list_rows(
         quantity=f"items_{direction}",
         contrast=f"{direction} whichever seed",
         scale="items",
-        population=RECIPE_POPULATION._replace(items="these_items"),
+        population=THIS_RECIPE_POPULATION._replace(items="these_items"),
     )
     if null > _MOST_CHANCE * len(listed) > 0:
         reason = remark(Reason.LIST_OF_CHANCE, n=len(listed), null=null)

@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 
 from capgap.analysis.groups import CAPABILITY_DUO
-from capgap.analysis.number_format import with_interval
-from capgap.printable_text import one_line, shortened
+from capgap.analysis.number_format import format_with_interval
+from capgap.printable_text import cut_middle, one_line
 
 MOST_CHARACTERS = 300
 """Of the sentence."""
@@ -47,7 +47,7 @@ class HeadlineContrast:
     @property
     def points(self) -> str:
         """``3.1 points [1.0, 5.2]``."""
-        return with_interval(self.estimate, self.low, self.high, "points")
+        return format_with_interval(self.estimate, self.low, self.high, "points")
 
 
 def recipe_sentences(estimates: pd.DataFrame) -> list[str]:
@@ -172,7 +172,7 @@ def _size_text(contrasts: Sequence[HeadlineContrast], n_names: int, quantity: st
 
 
 def _short(name: str, length: int) -> str:
-    return shortened(one_line(name), length)
+    return cut_middle(one_line(name), length)
 
 
 def _names(names: Sequence[str], length: int) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from capgap import schema
 from capgap.analysis.analysis_sets import AnalysisSet, SubsetCache
 from capgap.analysis.cohort import Cohort, Recipe
-from capgap.analysis.estimate_rows import RECIPE_POPULATION, EstimateRow
+from capgap.analysis.estimate_rows import THIS_RECIPE_POPULATION, EstimateRow
 from capgap.analysis.groups import ItemGroup, groups_at, groups_of
 from capgap.analysis.recipe_comparison import recipe_comparison_rows, student_contrast_rows
 from capgap.analysis.recipe_flips import recipe_flip_rows
@@ -38,7 +38,7 @@ def recipe_rows(
         Of every interval, which counts seeds and items.
     """
     subsets = SubsetCache(grid)
-    for recipe in cohort.trainings():
+    for recipe in cohort.recipes_with_size():
         if len(recipe.students) >= MIN_SEEDS and (refusal := cohort.seed_refusal(recipe.students)):
             # Checkpoints of one run, or students of which little is known, would pass for seeds.
             battery = next(groups_at(grid, "battery", excluded)).whole
@@ -84,7 +84,7 @@ def _blank_row(group: ItemGroup, recipe: Recipe) -> EstimateRow:
         factors=(*recipe.factors, ("recipe_name", recipe.name)),
         weighting="tasks" if group.spans_tasks else "items",
         subject="recipe",
-        population=RECIPE_POPULATION,
+        population=THIS_RECIPE_POPULATION,
         n_students=len(recipe.students),
         n_seeds=len(recipe.students),
     )
@@ -135,7 +135,7 @@ class _RecipeComparison:
             return
         for subset in self.subsets.of(group.of_these_tasks(), common_cells.rows):
             estimate = replace(estimator(subset), n_items=subset.n_items)
-            estimate = estimate.noting(*common_cells.information(role_names), *group.remarks)
+            estimate = estimate.noting(*common_cells.get_share_remarks(role_names), *group.remarks)
             yield replace(blank, estimate=estimate, n_tasks=subset.n_tasks, weighting=subset.weighting)
 
     def _scores(self, model: str | None, subset: AnalysisSet) -> Floats:

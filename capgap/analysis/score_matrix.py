@@ -16,12 +16,12 @@ from capgap.errors import TableError, suggestion
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-UNKNOWN = -1
+UNRECORDED_ANSWER = -1
 """Prediction code of a cell whose answer was not recorded."""
-NO_ANSWER = -2
+UNREADABLE_ANSWER = -2
 """Prediction code of an answer that could not be read (unparsed, cut off)."""
 
-_CELL_COLUMNS = ["battery", "task", "item", "variant"]
+_CELL_KEY_COLUMNS = ["battery", "task", "item", "variant"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class ScoreMatrix:
     is_asked: NDArray[np.bool_]
     """Whether a model was asked the cell, shape (cells, models)."""
     predictions: Ints
-    """Code of the answer's text in the first repeat, `UNKNOWN` or `NO_ANSWER`, shape (cells, models)."""
+    """Code of the answer's text in the first repeat, `UNRECORDED_ANSWER` or `UNREADABLE_ANSWER`,
+    shape (cells, models)."""
     task: Ints
     """Task code, shape (cells,); codes index `tasks`."""
     tasks: tuple[str, ...]
@@ -106,24 +107,24 @@ def make_score_matrix(outcomes: pd.DataFrame, models: Sequence[str]) -> ScoreMat
     # Sorted by model and repeat, so that neither the order of rows nor that of models' names changes a fact.
     row_order = np.lexsort((frame["repeat"].to_numpy(dtype=np.int64, na_value=0), column))
     frame, column = frame.iloc[row_order], column[row_order]
-    cell = frame.groupby(_CELL_COLUMNS, sort=True).ngroup().to_numpy(dtype=np.int64)
+    cell = frame.groupby(_CELL_KEY_COLUMNS, sort=True).ngroup().to_numpy(dtype=np.int64)
     shape = (int(cell.max()) + 1, len(models))
     # Row-major position of each outcome in the matrix (cells, models); repeats share one.
     flat_index = cell * shape[1] + column
-    scores, logprobs = (_means(frame[name], flat_index, shape) for name in ("score", "target_logprob"))
+    scores, logprobs = (_average_repeats(frame[name], flat_index, shape) for name in ("score", "target_logprob"))
     is_asked = (np.bincount(flat_index, minlength=shape[0] * shape[1]) > 0).reshape(shape)
     # Repeats are sorted, so the first row of a position is its first repeat.
-    asked_positions, first_rows = np.unique(flat_index, return_index=True)
-    predictions = np.full(shape[0] * shape[1], UNKNOWN, dtype=np.int64)
+    asked_flat_positions, first_rows = np.unique(flat_index, return_index=True)
+    predictions = np.full(shape[0] * shape[1], UNRECORDED_ANSWER, dtype=np.int64)
     first_repeats: pd.DataFrame = frame.take(first_rows)
-    predictions[asked_positions] = _prediction_codes(first_repeats)
-    _, first_of_cell = np.unique(cell, return_index=True)
-    facts = frame.iloc[first_of_cell].reset_index(drop=True)
+    predictions[asked_flat_positions] = _prediction_codes(first_repeats)
+    _, first_row_by_cell = np.unique(cell, return_index=True)
+    facts = frame.iloc[first_row_by_cell].reset_index(drop=True)
     tasks, task = np.unique(facts["task"].to_numpy(dtype=object).astype(str), return_inverse=True)
     item = np.asarray(facts.groupby(["battery", "task", "item"], sort=True).ngroup(), dtype=np.int64)
     return ScoreMatrix(
         models=tuple(models),
-        facts={name: _words(facts[name]) for name in ("battery", "capability", "domain", "format", "variant")},
+        facts={name: _words_or_none(facts[name]) for name in ("battery", "capability", "domain", "format", "variant")},
         chance=facts["chance"].to_numpy(dtype=float),
         scores=scores,
         logprobs=logprobs,
@@ -135,13 +136,13 @@ def make_score_matrix(outcomes: pd.DataFrame, models: Sequence[str]) -> ScoreMat
         cluster=_cluster_codes(facts),
         item=item,
         items=facts["item"].to_numpy(dtype=object),
-        covariates=_covariates(frame, asked_positions, first_rows, shape),
-        repeated=len(asked_positions) < len(flat_index),
+        covariates=_covariates(frame, asked_flat_positions, first_rows, shape),
+        repeated=len(asked_flat_positions) < len(flat_index),
         varied=len(np.unique(item)) < len(item),
     )
 
 
-def _means(column: "pd.Series[Any]", flat_index: Ints, shape: tuple[int, int]) -> Floats:
+def _average_repeats(column: "pd.Series[Any]", flat_index: Ints, shape: tuple[int, int]) -> Floats:
     """The mean over repeats of each cell and model, NaN where there is none."""
     value = column.to_numpy(dtype=float, na_value=np.nan)
     finite = np.isfinite(value)
@@ -151,7 +152,7 @@ def _means(column: "pd.Series[Any]", flat_index: Ints, shape: tuple[int, int]) -
         return np.asarray(np.where(count > 0, total / count, np.nan)).reshape(shape)
 
 
-def _words(column: "pd.Series[Any]") -> NDArray[Any]:
+def _words_or_none(column: "pd.Series[Any]") -> NDArray[Any]:
     words = column.to_numpy(dtype=object)
     words[column.isna().to_numpy()] = None
     return words
@@ -159,24 +160,24 @@ def _words(column: "pd.Series[Any]") -> NDArray[Any]:
 
 def _cluster_codes(facts: pd.DataFrame) -> Ints:
     """Codes of the clusters; an item that is its own cluster stays apart from items of that name in other tasks."""
-    its_item = (facts["cluster"] == facts["item"]).to_numpy(dtype=bool)
+    is_own_cluster = (facts["cluster"] == facts["item"]).to_numpy(dtype=bool)
     battery, task, cluster = (facts[name].to_numpy(dtype=object) for name in ("battery", "task", "cluster"))
     # An undeclared cluster is an item, named within its task; a declared one may span the tasks of its battery.
-    scope = np.where(its_item, battery + "\0" + task + "\0own\0", battery + "\0declared\0")
+    scope = np.where(is_own_cluster, battery + "\0" + task + "\0own\0", battery + "\0declared\0")
     return np.unique((scope + cluster).astype(str), return_inverse=True)[1].astype(np.int64)
 
 
 def _prediction_codes(frame: pd.DataFrame) -> Ints:
     """Codes of the answers: case and outer blanks do not count, numbers are compared as numbers."""
-    text_codes, words = pd.factorize(frame["prediction"])
+    prediction_text_codes, words = pd.factorize(frame["prediction"])
     cleaned = np.array([_canonical_answer(str(word)) for word in words], dtype=object)
     _, merged = (
         np.unique(cleaned.astype(str), return_inverse=True) if len(cleaned) else (cleaned, np.zeros(0, dtype=np.int64))
     )
-    answers = np.full(len(frame), UNKNOWN, dtype=np.int64)
-    has_prediction = text_codes >= 0
-    answers[has_prediction] = merged[text_codes[has_prediction]]
-    answers[schema.is_unreadable(frame).to_numpy()] = NO_ANSWER
+    answers = np.full(len(frame), UNRECORDED_ANSWER, dtype=np.int64)
+    has_prediction = prediction_text_codes >= 0
+    answers[has_prediction] = merged[prediction_text_codes[has_prediction]]
+    answers[schema.is_unreadable(frame).to_numpy()] = UNREADABLE_ANSWER
     return answers
 
 

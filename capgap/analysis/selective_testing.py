@@ -84,7 +84,7 @@ def _task(grid: ScoreMatrix, group: ItemGroup) -> str:
     return str(grid.tasks[grid.task[group.rows[0]]])
 
 
-def adjust_down_tree(frame: pd.DataFrame, trees: Mapping[str, StudentTrees]) -> pd.DataFrame:
+def adjust_p_down_tree(frame: pd.DataFrame, trees: Mapping[str, StudentTrees]) -> pd.DataFrame:
     """The estimates, with ``p_adjusted``, ``family`` and remarks of those below a battery as the tree says.
 
     Parameters
@@ -112,8 +112,8 @@ def adjust_down_tree(frame: pd.DataFrame, trees: Mapping[str, StudentTrees]) -> 
     adjusted_rows = pd.concat(adjusted_trees)
     frame = frame.copy()
     frame.loc[adjusted_rows.index, ["p_adjusted", "family"]] = adjusted_rows[["p_adjusted", "family"]]
-    selected = adjusted_rows["selected"].reindex(frame.index)
-    return add_remarks(frame, ((chosen,) if isinstance(chosen, Remark) else () for chosen in selected))
+    selection_remarks = adjusted_rows["selected"].reindex(frame.index)
+    return add_remarks(frame, ((chosen,) if isinstance(chosen, Remark) else () for chosen in selection_remarks))
 
 
 def _adjust_one_tree(question: pd.DataFrame, trees: Mapping[str, StudentTrees]) -> pd.DataFrame:
@@ -141,7 +141,7 @@ def _adjust_one_tree(question: pd.DataFrame, trees: Mapping[str, StudentTrees]) 
         "family": f"tree|{quantity}|{n_students}|{int(is_in_tree.sum())}",
         "selected": [
             _selection_remark(row, float(level)) if chosen else None
-            for row, level, chosen in zip(intervals, test.conf_level, is_below_battery & test.selected, strict=True)
+            for row, level, chosen in zip(intervals, test.conf_level, is_below_battery & test.is_selected, strict=True)
         ],
     }
     return pd.DataFrame(columns, index=question.index)[is_below_battery]

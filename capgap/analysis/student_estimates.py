@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from capgap import schema
 from capgap.analysis.analysis_sets import AnalysisSet, SubsetCache
-from capgap.analysis.estimate_rows import THESE_TASKS, WITH_UNREADABLE_TASKS, EstimateRow, KeyValues
+from capgap.analysis.estimate_rows import THESE_TASKS, WITH_UNREADABLE_TASKS, EstimateRow, KeyValuePairs
 from capgap.analysis.groups import ItemGroup
 from capgap.analysis.score_matrix import Floats, ScoreMatrix
 from capgap.schema.quantities import QUANTITIES
@@ -69,7 +69,7 @@ class RoleComparison:
         """Whether the roles are taken that the quantity needs."""
         return all(role in self.roles for role in QUANTITIES[quantity].roles)
 
-    def players(self, *roles: str) -> KeyValues:
+    def list_role_models(self, *roles: str) -> KeyValuePairs:
         """Role and model of these roles."""
         return tuple((role, self.roles[role]) for role in roles)
 
@@ -100,10 +100,10 @@ def accuracy_rows(
         blank = EstimateRow("accuracy", group.level, group.name, model, empty_estimate, 0, weighting=_weighting(group))
         if not len(scored.rows) and grid.is_asked[group.rows, grid.column(model)].any():
             yield blank
-        share_remarks = () if scored.share == 1 else (remark(Reason.SCORED_SHARE, share=100 * scored.share),)
+        scored_share_remarks = () if scored.share == 1 else (remark(Reason.SCORED_SHARE, share=100 * scored.share),)
         for subset in subsets.of(group, scored.rows):
             estimate = subset.accuracy(scores[subset.rows], grid.chance[subset.rows], conf_level=conf_level)
-            yield _in_set(blank, subset, estimate.noting(*share_remarks, *group.remarks))
+            yield _fill_estimate_row(blank, subset, estimate.noting(*scored_share_remarks, *group.remarks))
 
 
 def paired_rows(
@@ -149,7 +149,7 @@ def _rows_of_group(
         estimate=refused(*refusal, n_items=len(np.unique(comparison.grid.item[common_cells.rows])) if refusal else 0),
         n_tasks=0,
         contrast=contrast,
-        roles=comparison.players(*roles),
+        roles=comparison.list_role_models(*roles),
         scale=scale,
         weighting=_weighting(group),
     )
@@ -157,12 +157,12 @@ def _rows_of_group(
         yield blank
         return
     # Shares, tasks left out and prompting are the same for every weighting of the group.
-    remarks = (*common_cells.information(roles), *group.remarks, *comparison.prompting_remarks(*roles))
+    remarks = (*common_cells.get_share_remarks(roles), *group.remarks, *comparison.prompting_remarks(*roles))
     for subset in comparison.subsets.of(group, common_cells.rows):
-        yield _in_set(blank, subset, estimator(subset).noting(*remarks))
+        yield _fill_estimate_row(blank, subset, estimator(subset).noting(*remarks))
 
 
-def _in_set(blank: EstimateRow, subset: AnalysisSet, estimate: Estimate) -> EstimateRow:
+def _fill_estimate_row(blank: EstimateRow, subset: AnalysisSet, estimate: Estimate) -> EstimateRow:
     return replace(
         blank,
         estimate=estimate,
@@ -231,23 +231,23 @@ def _difference(quantity: str, role: str, reference: str) -> Measure:
     return Measure(quantity, f"{role} - {reference}", (role, reference), difference)
 
 
-def closure_columns(scores: Scores) -> Floats:
+def stack_closure_terms(scores: Scores) -> Floats:
     """Numerator and denominator of gap closure, shape (rows, 2)."""
     return np.column_stack([scores["student"] - scores["base"], scores["teacher"] - scores["base"]])
 
 
-def retention_columns(scores: Scores, chance: Floats) -> Floats:
+def stack_retention_terms(scores: Scores, chance: Floats) -> Floats:
     """Numerator and denominator of retention, shape (rows, 2); NaN where chance is unknown."""
     return np.column_stack([scores[role] - chance for role in ("student", "teacher")])
 
 
 def _closure(grid: ScoreMatrix, subset: AnalysisSet, scores: Scores, conf_level: float) -> Estimate:
-    ratio = ratio_of_means(subset.fit(closure_columns(scores)), denominator="teacher − base", conf_level=conf_level)
+    ratio = ratio_of_means(subset.fit(stack_closure_terms(scores)), denominator="teacher − base", conf_level=conf_level)
     return replace(ratio, n_items=subset.n_items)
 
 
 def _retention(grid: ScoreMatrix, subset: AnalysisSet, scores: Scores, conf_level: float) -> Estimate:
-    columns = retention_columns(scores, grid.chance[subset.rows])
+    columns = stack_retention_terms(scores, grid.chance[subset.rows])
     if refusal := chance_unknown(grid, subset, columns):
         return refused(*refusal, n_items=subset.n_items)
     ratio = ratio_of_means(subset.fit(columns), denominator="teacher − chance", conf_level=conf_level)

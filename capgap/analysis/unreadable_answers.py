@@ -17,7 +17,7 @@ from capgap.analysis.estimate_rows import EstimateRow
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import Design, accuracy, clopper_pearson_lower
 
-_FREQUENT_REASONS = {"unparsed": Reason.UNPARSED_OFTEN, "cut_off": Reason.CUT_OFF_OFTEN}
+_REASON_BY_STATUS = {"unparsed": Reason.UNPARSED_OFTEN, "cut_off": Reason.CUT_OFF_OFTEN}
 """Quantity → what to change where it is frequent."""
 _BOUND_LEVEL = 0.95
 """Of the one-sided lower bound that sets a task aside, whatever level the intervals have."""
@@ -63,7 +63,7 @@ def unreadable_share_rows(
     for (task, model), answer_rows in primary.groupby(["task", "model"], sort=True):
         is_set_aside = model == roles.teacher and task in set_aside
         design = Design.of(np.zeros(len(answer_rows)), answer_rows["cluster"].to_numpy())
-        for quantity, frequent_reason in _FREQUENT_REASONS.items():
+        for quantity, frequent_reason in _REASON_BY_STATUS.items():
             if not answer_rows[quantity].any() and not _is_told(answer_rows, quantity):
                 continue  # unknown, not zero
             share = accuracy(answer_rows[quantity].to_numpy(), design, conf_level=conf_level)

@@ -5,7 +5,7 @@ from capgap.battery.battery_loading import Battery, list_batteries, load_battery
 from capgap.battery.battery_spec import json_schema
 from capgap.battery.items import Item
 from capgap.battery.prepared_task import PreparedTask
-from capgap.battery.task_preparation import prepare, training_items
+from capgap.battery.task_preparation import prepare_battery, training_items
 from capgap.battery.yaml_document import read_yaml
 
 __all__ = [
@@ -15,7 +15,7 @@ __all__ = [
     "json_schema",
     "list_batteries",
     "load_battery",
-    "prepare",
+    "prepare_battery",
     "read_yaml",
     "score_generation",
     "training_items",

@@ -9,9 +9,9 @@ from fractions import Fraction
 from capgap.battery.extraction import extract_answer
 from capgap.errors import BatteryError, suggestion
 
-__all__ = ["GENERATION_SCORES", "extract_answer", "numbers", "score_generation"]
+__all__ = ["TEXT_SCORERS", "extract_answer", "numbers", "score_generation"]
 
-MAX_RESPONSE = 100_000
+MAX_RESPONSE_CHARACTERS = 100_000
 
 # A sign counts only where nothing stands before it that it could join: 5-3 has the numbers 5 and 3.
 _NUMBER = re.compile(
@@ -51,25 +51,25 @@ def score_generation(
     BatteryError
         `kind` is none of the three, or `extract` is no expression that comes to an end.
     """
-    if kind not in GENERATION_SCORES:
-        raise BatteryError(f"unknown score {kind!r} for generated answers.{suggestion(kind, GENERATION_SCORES)}")
-    text = response[-MAX_RESPONSE:]
+    if kind not in TEXT_SCORERS:
+        raise BatteryError(f"unknown score {kind!r} for generated answers.{suggestion(kind, TEXT_SCORERS)}")
+    text = response[-MAX_RESPONSE_CHARACTERS:]
     answer = extract_answer(text, extract) if extract else text.strip()
     if not answer:
         return 0.0, None
-    return GENERATION_SCORES[kind](answer, targets, bool(extract))
+    return TEXT_SCORERS[kind](answer, targets, bool(extract))
 
 
 def numbers(text: str) -> list[Fraction]:
     """The numbers in a text, in order, exactly."""
-    return [value for value in map(_fraction, _NUMBER.finditer(text)) if value is not None]
+    return [value for value in map(_match_to_fraction, _NUMBER.finditer(text)) if value is not None]
 
 
-def _fraction(match: re.Match[str]) -> Fraction | None:
-    integer_part, fractional_part = match["whole"], match["part"]
-    if integer_part is None and fractional_part is None:
+def _match_to_fraction(match: re.Match[str]) -> Fraction | None:
+    integer_part, decimal_digits = match["whole"], match["part"]
+    if integer_part is None and decimal_digits is None:
         return None
-    value = Fraction(Decimal((integer_part or "0").replace(",", "") + (fractional_part or "") + (match["power"] or "")))
+    value = Fraction(Decimal((integer_part or "0").replace(",", "") + (decimal_digits or "") + (match["power"] or "")))
     if match["under"] and int(match["under"]):
         value /= int(match["under"])
     return -value if (match["sign"] + match["sign2"]).strip("+") else value
@@ -88,7 +88,7 @@ def _format_fraction(value: Fraction) -> str:
     return f"{value.numerator}/{value.denominator}"
 
 
-def _numeric(answer: str, targets: Sequence[str], was_extracted: bool) -> tuple[float, str | None]:
+def _score_number(answer: str, targets: Sequence[str], was_extracted: bool) -> tuple[float, str | None]:
     values = numbers(answer)
     if not values:
         return 0.0, None
@@ -100,7 +100,7 @@ def _numeric(answer: str, targets: Sequence[str], was_extracted: bool) -> tuple[
 _STRIPPED_CHARACTERS = " \t\n\r\"'`“”‘’«»*"
 
 
-def _normal(text: str) -> str:
+def _normalise_text(text: str) -> str:
     """Text as ``exact`` compares it; a text of nothing but punctuation stays what it is."""
     casefolded_text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     stripped_text = casefolded_text.strip(_STRIPPED_CHARACTERS).rstrip(".,;:!").strip(_STRIPPED_CHARACTERS)
@@ -108,19 +108,19 @@ def _normal(text: str) -> str:
 
 
 def _score_exact_match(answer: str, targets: Sequence[str], was_extracted: bool) -> tuple[float, str | None]:
-    normal_answer = _normal(answer)
-    return float(any(normal_answer == _normal(target) for target in targets)), answer
+    normalised_answer = _normalise_text(answer)
+    return float(any(normalised_answer == _normalise_text(target) for target in targets)), answer
 
 
-def _contains(answer: str, targets: Sequence[str], was_extracted: bool) -> tuple[float, str | None]:
-    normal_answer = _normal(answer)
+def _score_words(answer: str, targets: Sequence[str], was_extracted: bool) -> tuple[float, str | None]:
+    normalised_answer = _normalise_text(answer)
     for target in targets:
-        normal_target = _normal(target)
-        if normal_target and re.search(rf"(?<!\w){re.escape(normal_target)}(?!\w)", normal_answer):
+        normalised_target = _normalise_text(target)
+        if normalised_target and re.search(rf"(?<!\w){re.escape(normalised_target)}(?!\w)", normalised_answer):
             return 1.0, target
     return 0.0, answer
 
 
 _Scorer = Callable[[str, Sequence[str], bool], tuple[float, str | None]]
 """Answer, targets, and whether it was extracted → score, and prediction (None: unparsed)."""
-GENERATION_SCORES: dict[str, _Scorer] = {"exact": _score_exact_match, "numeric": _numeric, "contains": _contains}
+TEXT_SCORERS: dict[str, _Scorer] = {"exact": _score_exact_match, "numeric": _score_number, "contains": _score_words}

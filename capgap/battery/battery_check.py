@@ -18,7 +18,7 @@ from capgap.battery.prepared_task import PreparedTask
 from capgap.battery.task_preparation import prepare_task, training_items
 from capgap.errors import BatteryError
 
-__all__ = ["PromptSample", "TaskCheck", "check_battery", "mean_primary_score"]
+__all__ = ["PromptSample", "TaskCheckReport", "check_battery", "mean_primary_score"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class PromptSample:
 
 
 @dataclass(frozen=True)
-class TaskCheck:
+class TaskCheckReport:
     """The check of a task in one variant: samples of its prompts, the proof of its scorer, problems and notes."""
 
     name: str
@@ -66,7 +66,7 @@ class TaskCheck:
         return not self.problems
 
 
-def check_battery(battery: Battery, *, limit: int | None = None) -> Iterator[TaskCheck]:
+def check_battery(battery: Battery, *, limit: int | None = None) -> Iterator[TaskCheckReport]:
     """One check for each task and variant, in order; a task that fails does not hide the others.
 
     Parameters
@@ -80,10 +80,10 @@ def check_battery(battery: Battery, *, limit: int | None = None) -> Iterator[Tas
         try:
             prepared_tasks = prepare_task(battery, task, limit=limit)
         except BatteryError as error:
-            yield from _check_unprepared(battery, task, error)
+            yield from _report_failure(battery, task, error)
             continue
         for variant in prepared_tasks:
-            yield _check_prepared(battery, task, variant)
+            yield _check_ready_task(battery, task, variant)
 
 
 def mean_primary_score(prepared_task: PreparedTask, answer: Callable[[Item, Any], Any]) -> float:
@@ -99,14 +99,14 @@ def mean_primary_score(prepared_task: PreparedTask, answer: Callable[[Item, Any]
     task = prepared_task.lm_task
     metric, filter_name = prepared_task.primary.split(",")
     _build_requests(task)
-    by_doc: dict[int, list[Any]] = defaultdict(list)
+    instances_by_doc: dict[int, list[Any]] = defaultdict(list)
     for instance in task.instances:
         instance.resps = [answer(prepared_task.items[instance.doc_id], instance)] * (instance.repeats or 1)
-        by_doc[instance.doc_id].append(instance)
+        instances_by_doc[instance.doc_id].append(instance)
     task.apply_filters()
     scores = []
     for doc_id, doc in enumerate(task.eval_docs):
-        instances = sorted(by_doc[doc_id], key=lambda instance: instance.idx)
+        instances = sorted(instances_by_doc[doc_id], key=lambda instance: instance.idx)
         values = task.process_results(doc, [instance.filtered_resps[filter_name] for instance in instances])
         scores.append(float(values[metric]))
     return sum(scores) / len(scores)
@@ -124,59 +124,59 @@ def right_answer(prepared_task: PreparedTask, item: Item) -> str | None:
         return target
     steps = item.rationale or ""
     candidates = [item.shot, steps, f"{steps} {target}", f"{steps}\n{target}", target]
-    candidates.append(_text_matching(prepared_task.extract, target))
+    candidates.append(_make_matching_text(prepared_task.extract, target))
     targets = {text.strip() for text in item.targets}
     answers = {text: extract_answer(text, prepared_task.extract) or "" for text in candidates}
-    exact_matches = [text for text, answer in answers.items() if answer in targets]
+    exact_candidates = [text for text, answer in answers.items() if answer in targets]
     substring_matches = [text for text, answer in answers.items() if any(target in answer for target in targets)]
-    return next(iter([*exact_matches, *substring_matches]), None)
+    return next(iter([*exact_candidates, *substring_matches]), None)
 
 
-def _text_matching(extract: str, target: str) -> str:
+def _make_matching_text(extract: str, target: str) -> str:
     """A text that a simple expression matches: the target in place of its first group."""
     return re.sub(r"\\(.)", r"\1", re.sub(r"(?<!\\)\((?!\?).*?(?<!\\)\)", lambda _: target, extract, count=1))
 
 
-def _check_unprepared(battery: Battery, task: CustomTask | LmEvalTask, error: BatteryError) -> Iterator[TaskCheck]:
+def _report_failure(battery: Battery, task: CustomTask | LmEvalTask, error: BatteryError) -> Iterator[TaskCheckReport]:
     """A task that could not be prepared; where only its data are missing, its name and configuration are checked."""
     message = str(error)
     missing = "capgap battery fetch" in message
     if not missing:
-        yield TaskCheck(task.name, "default", problems=(message,))
+        yield TaskCheckReport(task.name, "default", problems=(message,))
         return
     if isinstance(task, CustomTask):
-        yield TaskCheck(task.name, "default", notes=(message,), missing_data=True)
+        yield TaskCheckReport(task.name, "default", notes=(message,), missing_data=True)
         return
     for name in leaf_task_names(task.lm_eval):
         try:
             config = lm_eval_task_config(name, allow_code=battery.allow_code)
         except BatteryError as config_error:
-            yield TaskCheck(name, "default", problems=(str(config_error),))
+            yield TaskCheckReport(name, "default", problems=(str(config_error),))
             continue
         problem = config_problem(config, task)
         problems = (f"{battery.where(task)}: {problem}",) if problem else ()
         config_summary = f"{config.output_type}, scores: {'; '.join(config.primaries)}, data: {config.data}: not cached"
-        yield TaskCheck(name, "default", problems=problems, notes=(config_summary,), missing_data=True)
+        yield TaskCheckReport(name, "default", problems=problems, notes=(config_summary,), missing_data=True)
 
 
-def _check_prepared(battery: Battery, task: CustomTask | LmEvalTask, prepared_task: PreparedTask) -> TaskCheck:
-    notes = list(_notes(battery, task, prepared_task))
-    samples = tuple(_samples(prepared_task))
+def _check_ready_task(battery: Battery, task: CustomTask | LmEvalTask, prepared_task: PreparedTask) -> TaskCheckReport:
+    notes = list(_find_task_notes(battery, task, prepared_task))
+    samples = tuple(_sample_prompts(prepared_task))
     if prepared_task.score == "external":
         notes.append("scored elsewhere: there is no scorer to prove")
-        return TaskCheck(prepared_task.name, prepared_task.variant, prepared_task, samples, notes=tuple(notes))
+        return TaskCheckReport(prepared_task.name, prepared_task.variant, prepared_task, samples, notes=tuple(notes))
     problems: list[str] = []
     gold: float | None = None
     empty: float | None = None
     respond = partial(_response, prepared_task)
-    unanswerable = prepared_task.format == "generate" and right_answer(prepared_task, prepared_task.items[0]) is None
+    is_unanswerable = prepared_task.format == "generate" and right_answer(prepared_task, prepared_task.items[0]) is None
     try:
-        if not unanswerable:
+        if not is_unanswerable:
             gold = mean_primary_score(prepared_task, partial(respond, is_correct=True))
         empty = mean_primary_score(prepared_task, partial(respond, is_correct=False))
     except Exception as error:  # lm-eval's own scorers fail in their own ways
         problems.append(f"the scorer fails: {type(error).__name__}: {error}")
-    if unanswerable:
+    if is_unanswerable:
         problems.append(
             f"no right answer matches extract {prepared_task.extract!r}. Give `shot`, an answer as it should look."
         )
@@ -186,7 +186,7 @@ def _check_prepared(battery: Battery, task: CustomTask | LmEvalTask, prepared_ta
         scorer_findings.append(f"right answers score {gold:.2f}, expected 1.00")
     if empty is not None and empty > 0:
         scorer_findings.append(f"empty answers score {empty:.2f}, expected 0.00")
-    return TaskCheck(
+    return TaskCheckReport(
         prepared_task.name, prepared_task.variant, prepared_task, samples, gold, empty, tuple(problems), tuple(notes)
     )
 
@@ -202,7 +202,7 @@ def _response(prepared_task: PreparedTask, item: Item, request: Any, is_correct:
     return (-1e-3, True) if is_gold == is_correct else (-1e6, False)
 
 
-def _samples(prepared_task: PreparedTask) -> Iterator[PromptSample]:
+def _sample_prompts(prepared_task: PreparedTask) -> Iterator[PromptSample]:
     """The first item and the last, as the model reads them."""
     task = prepared_task.lm_task
     _build_requests(task)
@@ -219,16 +219,16 @@ def _samples(prepared_task: PreparedTask) -> Iterator[PromptSample]:
         )
 
 
-def _notes(battery: Battery, task: CustomTask | LmEvalTask, prepared_task: PreparedTask) -> Iterator[str]:
+def _find_task_notes(battery: Battery, task: CustomTask | LmEvalTask, prepared_task: PreparedTask) -> Iterator[str]:
     if all(item.capability is None for item in prepared_task.items):
         yield "no capability: the classifier will decide"
     if isinstance(task, CustomTask) and "\n" in prepared_task.stop and _uses_default_stop(task, prepared_task.variant):
         yield f"stop {list(prepared_task.stop)} ends an answer that is to be extracted: longer answers would be cut"
     if isinstance(task, CustomTask) and task.data.train is not None and prepared_task.variant == "default":
         prompts = {item.prompt for item in prepared_task.items}
-        n_leaked = sum(item.prompt in prompts for item in training_items(battery, task=task.name))
-        if n_leaked:
-            yield f"{n_leaked} training items ask what an evaluated item asks"
+        n_leaked_items = sum(item.prompt in prompts for item in training_items(battery, task=task.name))
+        if n_leaked_items:
+            yield f"{n_leaked_items} training items ask what an evaluated item asks"
     if task.guess is not None and prepared_task.format == "generate":
         yield f"a guess counts {task.guess.value}, because {task.guess.because}"
     if len(prepared_task.items) < prepared_task.n_available:
@@ -241,12 +241,12 @@ def _uses_default_stop(task: CustomTask, variant: str) -> bool:
     return spec.extract is not None and spec.stop is None
 
 
-def summary(checks: Sequence[TaskCheck]) -> str:
+def summary(task_reports: Sequence[TaskCheckReport]) -> str:
     """One line: tasks, items, what is missing, what is wrong."""
-    items = sum(len(check.prepared.items) for check in checks if check.prepared is not None)
-    missing = sum(check.missing_data for check in checks)
-    n_failed_checks = sum(not check.ok for check in checks)
-    summary_parts = [f"{len(checks)} task{'s' if len(checks) != 1 else ''}", f"{items:,} items"]
-    summary_parts += [f"{missing} without data"] if missing else []
-    summary_parts += [f"{n_failed_checks} wrong"] if n_failed_checks else ["no mistake"]
-    return ", ".join(summary_parts)
+    items = sum(len(task_report.prepared.items) for task_report in task_reports if task_report.prepared is not None)
+    missing = sum(task_report.missing_data for task_report in task_reports)
+    n_failed_checks = sum(not task_report.ok for task_report in task_reports)
+    summary_phrases = [f"{len(task_reports)} task{'s' if len(task_reports) != 1 else ''}", f"{items:,} items"]
+    summary_phrases += [f"{missing} without data"] if missing else []
+    summary_phrases += [f"{n_failed_checks} wrong"] if n_failed_checks else ["no mistake"]
+    return ", ".join(summary_phrases)

@@ -46,7 +46,7 @@ class Battery:
         """File, line and task, as messages begin."""
         return self.document.where(("tasks", self.tasks.index(task)))
 
-    def rows(self, task: CustomTask, data_part: str = "items") -> list[SourceRow]:
+    def rows(self, task: CustomTask, data_role: str = "items") -> list[SourceRow]:
         """The rows of a task: ``items`` (evaluated), ``train`` or ``fewshot``; empty where the task has no such part.
 
         Raises
@@ -56,13 +56,13 @@ class Battery:
         """
         data = task.data
         error_at = (
-            f"{self.where(task)}, key 'data.{('file' if data.file else 'hub') if data_part == 'items' else data_part}'"
+            f"{self.where(task)}, key 'data.{('file' if data.file else 'hub') if data_role == 'items' else data_role}'"
         )
         if data.hub is not None:
-            split = (data.split or "test") if data_part == "items" else getattr(data, data_part)
+            split = (data.split or "test") if data_role == "items" else getattr(data, data_role)
             remedy = fetch_remedy(self.name)
             return hub_rows(data.hub, data.subset, split, data.revision, error_at, remedy) if split else []
-        name = data.file if data_part == "items" else getattr(data, data_part)
+        name = data.file if data_role == "items" else getattr(data, data_role)
         return read_rows(find_file(name, self.roots, error_at), error_at) if name else []
 
 
@@ -95,7 +95,7 @@ def load_battery(name_or_path: str | Path, *, data_root: Path | str | None = Non
         if isinstance(task, CustomTask):
             for file in _data_files(task, roots, error_at):
                 digest.update(sha256(file).encode())
-            _check_extracts(task, document, position)
+            _check_extract_regexes(task, document, position)
             _check_templates(task, error_at)
         _check_label(task.capability, document.where(("tasks", position, "capability")))
     return Battery(
@@ -167,7 +167,7 @@ def _check_templates(task: CustomTask, error_at: str) -> None:
             raise BatteryError(f"{error_at}, variant {name!r}: {message}") from None
 
 
-def _check_extracts(task: CustomTask, document: YamlDocument, position: int) -> None:
+def _check_extract_regexes(task: CustomTask, document: YamlDocument, position: int) -> None:
     """The first expression that never ends is refused at once: thousands of them would be tried for hours."""
     keys: tuple[str | int, ...] = ("tasks", position)
     patterns = {(*keys, "extract"): task.extract}

@@ -14,17 +14,17 @@ from capgap.battery.catalogue import known_label
 from capgap.battery.items import Item
 from capgap.battery.lm_eval_config import lm_eval_task_config
 from capgap.battery.lm_eval_groups import leaf_task_names, unknown_name
-from capgap.battery.prepared_task import PreparedTask, common_value
+from capgap.battery.prepared_task import PreparedTask, common_value_or_none
 from capgap.battery.task_preparation import prepare_task
 from capgap.errors import BatteryError
 
 _PROMPT_CHARACTERS = 300  # of a stand-in, where the file gives no length
-_JSON_KEYS = {"is_approximate": "about", "n_sampled": "n_asked", "is_local": "here", "reason": "why"}
+_OLD_JSON_KEYS = {"is_approximate": "about", "n_sampled": "n_asked", "is_local": "here", "reason": "why"}
 _N_CHOICES = 4  # of a stand-in, where neither the file nor lm-eval tells
 
 
 @dataclass(frozen=True)
-class PreviewEntry:
+class BatteryEntryPreview:
     """One entry of a battery, in one variant."""
 
     name: str
@@ -60,10 +60,10 @@ class PreviewEntry:
 
     def as_record(self) -> dict[str, Any]:
         """The entry under the keys of ``capgap battery show --json``, which are older than the names here."""
-        return {_JSON_KEYS.get(f.name, f.name): getattr(self, f.name) for f in fields(self) if f.name != "stand_in"}
+        return {_OLD_JSON_KEYS.get(f.name, f.name): getattr(self, f.name) for f in fields(self) if f.name != "stand_in"}
 
 
-def preview_battery(battery: Battery, *, limit: int | None = None) -> list[PreviewEntry]:
+def preview_battery(battery: Battery, *, limit: int | None = None) -> list[BatteryEntryPreview]:
     """Every entry of the battery in each of its variants, in order; nothing is fetched and no model is loaded.
 
     Parameters
@@ -78,11 +78,11 @@ def preview_battery(battery: Battery, *, limit: int | None = None) -> list[Previ
     BatteryError
         A local task cannot be prepared, or lm-eval does not know a name.
     """
-    entries: list[PreviewEntry] = []
+    entries: list[BatteryEntryPreview] = []
     for task in battery.tasks:
         task_limit = limit or task.limit or battery.defaults.limit
         if isinstance(task, LmEvalTask):
-            entries.append(_lm_eval_entry(battery, task, task_limit))
+            entries.append(_build_lm_eval_entry(battery, task, task_limit))
         elif task.data.hub is not None:
             entries += _hub_entries(battery, task, task_limit)
         else:
@@ -90,9 +90,9 @@ def preview_battery(battery: Battery, *, limit: int | None = None) -> list[Previ
     return entries
 
 
-def _local_entry(task: CustomTask, prepared_task: PreparedTask) -> PreviewEntry:
+def _local_entry(task: CustomTask, prepared_task: PreparedTask) -> BatteryEntryPreview:
     copied_fields = ("name", "variant", "capability", "domain", "format", "num_fewshot", "primary")
-    return PreviewEntry(
+    return BatteryEntryPreview(
         **{key: getattr(prepared_task, key) for key in copied_fields},
         n_tasks=1,
         n_items=prepared_task.n_available,
@@ -105,12 +105,12 @@ def _local_entry(task: CustomTask, prepared_task: PreparedTask) -> PreviewEntry:
     )
 
 
-def _hub_entries(battery: Battery, task: CustomTask, limit: int | None) -> Iterator[PreviewEntry]:
+def _hub_entries(battery: Battery, task: CustomTask, limit: int | None) -> Iterator[BatteryEntryPreview]:
     for variant in ("default", *task.variants):
         variant_task = task if variant == "default" else task.varied(variant)
         shots = variant_task.num_fewshot if variant_task.num_fewshot is not None else battery.defaults.num_fewshot
-        primary = variant_task.primary or f"{variant_task.scoring},none"
-        entry = _unread_entry(task, 1, variant_task.format, shots, primary)
+        primary = variant_task.primary or f"{variant_task.score_name},none"
+        entry = _build_unread_entry(task, 1, variant_task.format, shots, primary)
         n_choices = len(variant_task.choices) if isinstance(variant_task.choices, list) else None
         yield replace(
             _with_placeholder_task(battery, entry, task, limit, n_choices, variant_task.max_tokens),
@@ -119,7 +119,7 @@ def _hub_entries(battery: Battery, task: CustomTask, limit: int | None) -> Itera
         )
 
 
-def _lm_eval_entry(battery: Battery, task: LmEvalTask, limit: int | None) -> PreviewEntry:
+def _build_lm_eval_entry(battery: Battery, task: LmEvalTask, limit: int | None) -> BatteryEntryPreview:
     names = leaf_task_names(task.lm_eval)
     if not names:
         raise BatteryError(f"{battery.where(task)}: {unknown_name(task.lm_eval)}")
@@ -131,26 +131,26 @@ def _lm_eval_entry(battery: Battery, task: LmEvalTask, limit: int | None) -> Pre
             continue
     default = battery.defaults.num_fewshot
     shots = {config.num_fewshot if config.num_fewshot is not None else default for config in configs}
-    entry = _unread_entry(
+    entry = _build_unread_entry(
         task,
         len(names),
-        common_value(config.format for config in configs),
-        task.num_fewshot if task.num_fewshot is not None else common_value(shots),
-        task.primary or common_value(config.primaries[0] for config in configs),
+        common_value_or_none(config.format for config in configs),
+        task.num_fewshot if task.num_fewshot is not None else common_value_or_none(shots),
+        task.primary or common_value_or_none(config.primaries[0] for config in configs),
     )
-    n_choices = common_value(config.n_choices for config in configs)
+    n_choices = common_value_or_none(config.n_choices for config in configs)
     max_answer_tokens = max((config.max_tokens or 0 for config in configs), default=0)
     return _with_placeholder_task(battery, entry, task, limit, n_choices, max_answer_tokens or None)
 
 
-def _unread_entry(
+def _build_unread_entry(
     task: CustomTask | LmEvalTask, n_tasks: int, task_format: str | None, shots: int | None, primary: str | None
-) -> PreviewEntry:
+) -> BatteryEntryPreview:
     """An entry whose data were not read, from the battery file and the catalogue alone."""
     label = known_label(task.name) if isinstance(task, LmEvalTask) else None
     capability = task.capability or (label.capability if label else None)
     domain = task.domain or (label.domain if label else None)
-    return PreviewEntry(
+    return BatteryEntryPreview(
         name=task.name,
         variant="default",
         n_tasks=n_tasks,
@@ -172,12 +172,12 @@ def _unread_entry(
 
 def _with_placeholder_task(
     battery: Battery,
-    entry: PreviewEntry,
+    entry: BatteryEntryPreview,
     task: CustomTask | LmEvalTask,
     limit: int | None,
     n_choices: int | None,
     max_tokens: int | None,
-) -> PreviewEntry:
+) -> BatteryEntryPreview:
     """The entry with the number of items asked, and a task of copies of one item that costs about the same."""
     if entry.n_items is None:
         return entry
@@ -196,7 +196,7 @@ def _with_placeholder_task(
         domain=entry.domain,
         shot="x",
     )
-    stand_in = PreparedTask(
+    placeholder_task = PreparedTask(
         battery=battery.name,
         name=entry.name,
         variant="default",
@@ -209,4 +209,4 @@ def _with_placeholder_task(
         max_tokens=max_tokens if task_format == "generate" else None,
         fewshot=battery.defaults.fewshot,
     )
-    return replace(entry, n_sampled=n_sampled, stand_in=stand_in)
+    return replace(entry, n_sampled=n_sampled, stand_in=placeholder_task)

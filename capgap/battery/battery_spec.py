@@ -11,29 +11,29 @@ from capgap.schema import CAPABILITIES
 
 __all__ = ["BatterySpec", "DataSpec", "BatteryDefaults", "LmEvalTask", "CustomTask", "VariantSpec", "json_schema"]
 
-Format = Literal["choose", "generate"]
+AnswerFormat = Literal["choose", "generate"]
 Fewshot = Literal["fixed", "per_item", "lm_eval"]
 _GENERATE_KEYS = ("stop", "max_tokens", "extract", "repeats", "temperature", "guess")
 _FORMAT_KEYS = {"choices", "score", "chance", "shot", "primary", *_GENERATE_KEYS}
 """Keys that a variant of another format does not inherit: only the task's own format understands them."""
-SCORES_BY_FORMAT = {"choose": ("choice", "choice_norm"), "generate": ("exact", "numeric", "contains", "external")}
+SCORE_NAMES_BY_FORMAT = {"choose": ("choice", "choice_norm"), "generate": ("exact", "numeric", "contains", "external")}
 
 Scalar = str | int | float
-ApproximateSize = Annotated[str, Field(pattern=r"^about [1-9][0-9]{0,8}$")]
+ApproximateItemCount = Annotated[str, Field(pattern=r"^about [1-9][0-9]{0,8}$")]
 SafeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$")]
 
 
-class _StrictModel(BaseModel):
+class _StrictBatteryModel(BaseModel):
     """Unknown keys are mistakes; a number is no text and a text no number."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class _EntryDescription(_StrictModel):
+class _ItemsDescription(_StrictBatteryModel):
     """Description of an entry's items, for readers, and for an estimate of cost where the data are not here."""
 
     source: str | None = Field(None, description="For readers: whose items these are, and from when.")
-    size: Annotated[int, Field(ge=1)] | ApproximateSize | None = Field(
+    size: Annotated[int, Field(ge=1)] | ApproximateItemCount | None = Field(
         None, description="Items before any limit: a number, or 'about N' where that is not certain."
     )
     length: int | None = Field(None, ge=1, description="Characters of a prompt without solved examples, about.")
@@ -44,7 +44,7 @@ class _EntryDescription(_StrictModel):
         return int(self.size.removeprefix("about ")) if isinstance(self.size, str) else self.size
 
 
-class BatteryDefaults(_StrictModel):
+class BatteryDefaults(_StrictBatteryModel):
     """Defaults of a battery, for every task that does not set the key itself."""
 
     num_fewshot: int = Field(0, ge=0, le=64, description="Solved examples before each item.")
@@ -56,7 +56,7 @@ class BatteryDefaults(_StrictModel):
     seed: int = Field(0, ge=0, description="Draws the sample and the solved examples.")
 
 
-class DataSpec(_StrictModel):
+class DataSpec(_StrictBatteryModel):
     """Data of a task: a file, or a data set of the Hugging Face hub."""
 
     file: str | None = Field(None, description="jsonl, json, csv or parquet under this file's folder or the data root.")
@@ -73,13 +73,13 @@ class DataSpec(_StrictModel):
     def _check_single_source(self) -> "DataSpec":
         if (self.file is None) == (self.hub is None):
             raise ValueError("expected exactly one of 'file' and 'hub'.")
-        hub_keys = [k for k in ("subset", "revision", "split") if getattr(self, k) is not None]
-        if self.file is not None and hub_keys:
-            raise ValueError(f"{hub_keys[0]!r} belongs to a data set of the hub; beside 'file' it says nothing.")
+        given_hub_keys = [k for k in ("subset", "revision", "split") if getattr(self, k) is not None]
+        if self.file is not None and given_hub_keys:
+            raise ValueError(f"{given_hub_keys[0]!r} belongs to a data set of the hub; beside 'file' it says nothing.")
         return self
 
 
-class GuessSpec(_StrictModel):
+class GuessSpec(_StrictBatteryModel):
     """How often a guess is right where an answer is generated, and why."""
 
     value: Scalar = Field(description="From 0 to below 1, or a template that gives it.")
@@ -95,10 +95,10 @@ GUESS_ADVICE = (
 """What to write instead of a bare `chance` of generated answers."""
 
 
-class _PromptAndScoring(_StrictModel):
+class _PromptAndScoring(_StrictBatteryModel):
     """Keys of prompt and scoring, which a variant may change."""
 
-    format: Format | None = Field(None, description="choose: log-likelihood over choices; generate: free text.")
+    format: AnswerFormat | None = Field(None, description="choose: log-likelihood over choices; generate: free text.")
     prompt: str | None = Field(None, description="Template of what the model reads.")
     choices: str | list[Scalar] | None = Field(None, description="Template that gives a list, or a list of templates.")
     target: Scalar | list[Scalar] | None = Field(
@@ -146,12 +146,12 @@ class VariantSpec(_PromptAndScoring):
     """The same items asked another way; what it leaves out is the task's."""
 
 
-class CustomTask(_PromptAndScoring, _EntryDescription):
+class CustomTask(_PromptAndScoring, _ItemsDescription):
     """A task whose items are rows of data and whose prompts are templates over them."""
 
     name: SafeName = Field(description="Letters, digits and _ . - only; tells it from the other tasks.")
     data: DataSpec = Field(description="Where its items come from.")
-    format: Format = Field(description="choose: log-likelihood over choices; generate: free text.")
+    format: AnswerFormat = Field(description="choose: log-likelihood over choices; generate: free text.")
     prompt: str = Field(description="Template of what the model reads.")
     target: Scalar | list[Scalar] = Field(
         description="An integer is an index, a text is a choice, then a letter; a list: any of them counts."
@@ -189,15 +189,15 @@ class CustomTask(_PromptAndScoring, _EntryDescription):
             raise ValueError(f"key {invalid[0]!r} belongs to format: {other}, and this task has format: {self.format}.")
         if (self.repeats or 1) > 1 and not self.temperature:
             raise ValueError(f"repeats: {self.repeats} needs a temperature above 0; without, all answers are the same.")
-        if self.score in SCORES_BY_FORMAT[other]:
+        if self.score in SCORE_NAMES_BY_FORMAT[other]:
             raise ValueError(
                 f"score: {self.score} belongs to format: {other}. "
-                f"Expected one of {', '.join(SCORES_BY_FORMAT[self.format])}."
+                f"Expected one of {', '.join(SCORE_NAMES_BY_FORMAT[self.format])}."
             )
         return self
 
     @property
-    def scoring(self) -> str:
+    def score_name(self) -> str:
         """Name of the score: the key `score`, or the default of the format."""
         return self.score or ("choice" if self.format == "choose" else "exact")
 
@@ -216,7 +216,7 @@ class CustomTask(_PromptAndScoring, _EntryDescription):
         return CustomTask.model_validate(inherited_values | variant_values)
 
 
-class LmEvalTask(_EntryDescription):
+class LmEvalTask(_ItemsDescription):
     """A task, group or tag that lm-eval knows."""
 
     lm_eval: str = Field(max_length=200, description="Its name there.")
@@ -239,21 +239,21 @@ class LmEvalTask(_EntryDescription):
         return self.lm_eval
 
 
-_DATA_TAG, _LM_EVAL_TAG = "a task with data", "a task of lm-eval"
+_CUSTOM_TASK_TAG, _LM_EVAL_TAG = "a task with data", "a task of lm-eval"
 
 
 def _task_tag(value: Any) -> str:
     if isinstance(value, LmEvalTask) or (isinstance(value, dict) and "lm_eval" in value):
         return _LM_EVAL_TAG
-    return _DATA_TAG
+    return _CUSTOM_TASK_TAG
 
 
-AnyTask = Annotated[
-    Annotated[CustomTask, Tag(_DATA_TAG)] | Annotated[LmEvalTask, Tag(_LM_EVAL_TAG)], Discriminator(_task_tag)
+BatteryTask = Annotated[
+    Annotated[CustomTask, Tag(_CUSTOM_TASK_TAG)] | Annotated[LmEvalTask, Tag(_LM_EVAL_TAG)], Discriminator(_task_tag)
 ]
 
 
-class BatterySpec(_StrictModel):
+class BatterySpec(_StrictBatteryModel):
     """A battery: tasks, whose items are asked of every model."""
 
     name: SafeName = Field(description="Letters, digits and _ . - only.")
@@ -262,7 +262,7 @@ class BatterySpec(_StrictModel):
     defaults: BatteryDefaults = Field(
         default_factory=BatteryDefaults, description="What holds where a task says nothing."
     )
-    tasks: list[AnyTask] = Field(min_length=1, description="Tasks with data of their own, and tasks of lm-eval.")
+    tasks: list[BatteryTask] = Field(min_length=1, description="Tasks with data of their own, and tasks of lm-eval.")
 
     @field_validator("tasks")
     @classmethod
@@ -282,5 +282,5 @@ def capability_complaint(capability: str) -> str | None:
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema of a battery file, for editors."""
-    schema = BatterySpec.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "capgap battery"} | schema
+    battery_schema = BatterySpec.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "capgap battery"} | battery_schema

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from capgap.battery.yaml_document import read_yaml
 
 
-class CatalogueLabel(BaseModel):
+class TaskFamilyLabel(BaseModel):
     """The label of a family of tasks."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -28,27 +28,27 @@ class CatalogueLabel(BaseModel):
     """Where its items come from: who looks there can check the reason."""
 
 
-class _Catalogue(BaseModel):
+class _CatalogueFile(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    families: list[CatalogueLabel]
+    families: list[TaskFamilyLabel]
 
 
 @cache
-def catalogue() -> tuple[CatalogueLabel, ...]:
+def load_family_labels() -> tuple[TaskFamilyLabel, ...]:
     """The labels of all families, in the order in which names are looked up."""
     document = read_yaml(Path(__file__).with_name("catalogue.yaml"))
-    return tuple(document.validated(_Catalogue, file_kind="catalogue").families)
+    return tuple(document.validated(_CatalogueFile, file_kind="catalogue").families)
 
 
 @cache
-def _label_lookup() -> tuple[dict[str, CatalogueLabel], tuple[tuple[re.Pattern[str], CatalogueLabel], ...]]:
+def _build_label_lookup() -> tuple[dict[str, TaskFamilyLabel], tuple[tuple[re.Pattern[str], TaskFamilyLabel], ...]]:
     """Labels by exact name, and one regular expression for each family: lm-eval has 15,000 names to look up."""
-    by_name = {name: label for label in reversed(catalogue()) for name in label.tasks}
-    return by_name, tuple((re.compile("|".join(map(translate, label.tasks))), label) for label in catalogue())
+    by_name = {name: label for label in reversed(load_family_labels()) for name in label.tasks}
+    return by_name, tuple((re.compile("|".join(map(translate, label.tasks))), label) for label in load_family_labels())
 
 
-def known_label(task: str) -> CatalogueLabel | None:
+def known_label(task: str) -> TaskFamilyLabel | None:
     """The label of a task of lm-eval: of its own name before a pattern; None where nobody gave one."""
-    by_name, family_patterns = _label_lookup()
+    by_name, family_patterns = _build_label_lookup()
     return by_name.get(task) or next((label for pattern, label in family_patterns if pattern.match(task)), None)

@@ -11,9 +11,9 @@ from typing import Any
 
 from capgap.errors import BatteryError, suggestion
 
-_MAX_NAME = 1_000
-_MAX_DEPTH = 50
-_MAX_ROWS = 10_000_000
+_MAX_PATH_SIZE = 1_000
+_MAX_NESTING_DEPTH = 50
+_MAX_PARQUET_ROWS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def find_file(name: str, roots: tuple[Path, ...], error_at: str) -> Path:
         file.
     """
     subpath = PurePosixPath(name)
-    if not name.isprintable() or len(name) > _MAX_NAME or any(len(part.encode()) > 255 for part in subpath.parts):
+    if not name.isprintable() or len(name) > _MAX_PATH_SIZE or any(len(part.encode()) > 255 for part in subpath.parts):
         raise BatteryError(f"{error_at}: expected the name of a file, found {name[:80]!r}.")
     if subpath.is_absolute() or PureWindowsPath(name).drive or name.startswith(("~", "\\")):
         raise BatteryError(
@@ -82,7 +82,7 @@ def read_rows(path: Path, error_at: str) -> list[SourceRow]:
     if reader is None:
         raise BatteryError(f"{error_at}: {path.name}: expected one of {', '.join(_READERS)}, found {path.suffix!r}.")
     try:
-        rows = [SourceRow(_fields(fields, f"{error_at}: {path}, {row_id}"), row_id) for fields, row_id in reader(path)]
+        rows = [SourceRow(_as_dict(fields, f"{error_at}: {path}, {row_id}"), row_id) for fields, row_id in reader(path)]
     except UnicodeDecodeError as error:
         raise BatteryError(f"{error_at}: {path}: not UTF-8 text: {error.reason} at byte {error.start}.") from None
     except OSError as error:
@@ -109,17 +109,17 @@ def hub_rows(
     try:
         dataset = datasets.load_dataset(name, subset, split=split, revision=revision)
     except Exception as error:  # the hub fails in many ways, all of which mean that its data are not here
-        raise BatteryError(not_cached(f"{error_at}: data set {name!r}", error, remedy)) from error
-    rows = [SourceRow(_fields(fields, f"{error_at}: {name}, row {n}"), f"row {n}") for n, fields in enumerate(dataset)]
+        raise BatteryError(uncached_message(f"{error_at}: data set {name!r}", error, remedy)) from error
+    rows = [SourceRow(_as_dict(fields, f"{error_at}: {name}, row {n}"), f"row {n}") for n, fields in enumerate(dataset)]
     if not rows:
         raise BatteryError(f"{error_at}: data set {name!r}, split {split!r} holds no item.")
     return rows
 
 
-def not_cached(data_source: str, error: BaseException, remedy: str) -> str:
+def uncached_message(source_phrase: str, error: BaseException, remedy: str) -> str:
     """Message for hub data that are neither cached nor reachable, with the remedy."""
     reason = str(error).strip().split("\n")[0][:200]
-    return f"{data_source} is not in the cache and could not be fetched ({type(error).__name__}: {reason}). {remedy}"
+    return f"{source_phrase} is not in the cache and could not be fetched ({type(error).__name__}: {reason}). {remedy}"
 
 
 def fetch_remedy(battery: str) -> str:
@@ -133,14 +133,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _jsonl(path: Path) -> Iterator[tuple[Any, str]]:
+def _read_jsonl(path: Path) -> Iterator[tuple[Any, str]]:
     with path.open(encoding="utf-8-sig") as handle:
         for number, line in enumerate(handle, start=1):
             if line.strip():
-                yield _parse(line.strip(), path, number), f"line {number}"
+                yield _parse_json(line.strip(), path, number), f"line {number}"
 
 
-def _parse(text: str, path: Path, first_line: int) -> Any:
+def _parse_json(text: str, path: Path, first_line: int) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -150,21 +150,21 @@ def _parse(text: str, path: Path, first_line: int) -> Any:
         raise BatteryError(f"{path}, line {first_line}: this JSON cannot be read: {error}.") from None
 
 
-def _json(path: Path) -> Iterator[tuple[Any, str]]:
-    content = _parse(path.read_text(encoding="utf-8-sig"), path, 1)
+def _read_json(path: Path) -> Iterator[tuple[Any, str]]:
+    content = _parse_json(path.read_text(encoding="utf-8-sig"), path, 1)
     if isinstance(content, dict):
-        list_fields = {key: value for key, value in content.items() if isinstance(value, list)}
-        if len(list_fields) != 1:
-            keys = ", ".join(list_fields) or "none"
+        lists_by_key = {key: value for key, value in content.items() if isinstance(value, list)}
+        if len(lists_by_key) != 1:
+            keys = ", ".join(lists_by_key) or "none"
             raise BatteryError(f"{path}: expected a list, or an object with exactly one list; found lists: {keys}.")
-        content = next(iter(list_fields.values()))
+        content = next(iter(lists_by_key.values()))
     if not isinstance(content, list):
         raise BatteryError(f"{path}: expected a list of items, found {type(content).__name__}.")
     for number, fields in enumerate(content, start=1):
         yield fields, f"item {number}"
 
 
-def _csv(path: Path) -> Iterator[tuple[Any, str]]:
+def _read_csv(path: Path) -> Iterator[tuple[Any, str]]:
     with path.open(encoding="utf-8-sig", newline="") as handle:
         reader = csv.reader(handle, strict=True)
         try:
@@ -183,14 +183,14 @@ def _csv(path: Path) -> Iterator[tuple[Any, str]]:
             raise BatteryError(f"{path}, line {reader.line_num}: no CSV: {error}.") from None
 
 
-def _parquet(path: Path) -> Iterator[tuple[Any, str]]:
+def _read_table(path: Path) -> Iterator[tuple[Any, str]]:
     import pyarrow
     import pyarrow.parquet
 
     try:
         n_rows = pyarrow.parquet.read_metadata(path).num_rows
-        if n_rows > _MAX_ROWS:  # a file of a few bytes can say one value a billion times
-            raise BatteryError(f"{path}: {n_rows:,} rows; at most {_MAX_ROWS:,}.")
+        if n_rows > _MAX_PARQUET_ROWS:  # a file of a few bytes can say one value a billion times
+            raise BatteryError(f"{path}: {n_rows:,} rows; at most {_MAX_PARQUET_ROWS:,}.")
         rows = pyarrow.parquet.read_table(path).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         if isinstance(error, BatteryError):
@@ -202,21 +202,21 @@ def _parquet(path: Path) -> Iterator[tuple[Any, str]]:
 
 _Reader = Callable[[Path], Iterator[tuple[Any, str]]]
 """A file to its records, each with its location."""
-_READERS: dict[str, _Reader] = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
+_READERS: dict[str, _Reader] = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_table}
 
 
-def _fields(record: Any, error_at: str) -> dict[str, Any]:
+def _as_dict(record: Any, error_at: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise BatteryError(f"{error_at}: expected an object of fields, found {type(record).__name__}.")
     try:
-        return {str(key): plain_data(value) for key, value in record.items()}
+        return {str(key): to_plain_data(value) for key, value in record.items()}
     except UnicodeEncodeError as error:
         raise BatteryError(f"{error_at}: holds half a character (U+{ord(error.object[error.start]):04X}).") from None
     except ValueError as error:
         raise BatteryError(f"{error_at}: {error}.") from None
 
 
-def plain_data(value: Any, depth: int = 0) -> Any:
+def to_plain_data(value: Any, depth: int = 0) -> Any:
     """A value as plain data: dates and decimals as text, NaN as None.
 
     Raises
@@ -226,8 +226,8 @@ def plain_data(value: Any, depth: int = 0) -> Any:
     ValueError
         Lists and mappings nest deeper than anybody means.
     """
-    if depth > _MAX_DEPTH:
-        raise ValueError(f"nests deeper than {_MAX_DEPTH} levels")
+    if depth > _MAX_NESTING_DEPTH:
+        raise ValueError(f"nests deeper than {_MAX_NESTING_DEPTH} levels")
     if isinstance(value, str) and not value.isascii():
         value.encode("utf-8")
     if isinstance(value, float):
@@ -235,7 +235,7 @@ def plain_data(value: Any, depth: int = 0) -> Any:
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, dict):
-        return {str(key): plain_data(nested_value, depth + 1) for key, nested_value in value.items()}
+        return {str(key): to_plain_data(child_value, depth + 1) for key, child_value in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain_data(nested_value, depth + 1) for nested_value in value]
+        return [to_plain_data(child_value, depth + 1) for child_value in value]
     return str(value)

@@ -21,36 +21,36 @@ from capgap.errors import BatteryError
 
 __all__ = ["syntax_complaint", "backtracking_complaint", "extract_answer"]
 
-MAX_SECONDS = 5.0
+MATCH_TIMEOUT = 5.0
 """Processor time for one answer; an ordinary expression takes some thousandth of it."""
-MAX_READ = 20_000
+MAX_SEARCHED_CHARACTERS = 20_000
 """Only the end of a longer answer is searched, so that quadratic expressions stay below the limit."""
-MAX_COPIES = 10_000
+MAX_UNROLLED_COPIES = 10_000
 """A counted repeat is unrolled by the matcher: ``((a{1000}){1000}){1000}`` would fill any memory."""
-_REGEX_ERROR = "expected a regular expression, found {!r}"
+_REGEX_MESSAGE = "expected a regular expression, found {!r}"
 _PROBE_SECONDS = 0.5
 _PROBE_LENGTH = 100
 _MAX_HANGS = 3
 
 # In re these are plain braces, in regex they allow errors: ``cat{e<=1}``.
-_FUZZY_BRACES = re.compile(r"(?<!\\)\{[^{}()\[\]\\]*[idse][^{}()\[\]\\]*\}")
-_GROUP_QUANTIFIER = re.compile(r"(?<!\\)\)\{(\d*)(?:,(\d*))?\}")
-_QUANTIFIER = re.compile(r"(?<!\\)\{(\d*)(?:,(\d*))?\}")
+_FUZZY_BRACES_REGEX = re.compile(r"(?<!\\)\{[^{}()\[\]\\]*[idse][^{}()\[\]\\]*\}")
+_GROUP_REPEAT_REGEX = re.compile(r"(?<!\\)\)\{(\d*)(?:,(\d*))?\}")
+_REPEAT_REGEX = re.compile(r"(?<!\\)\{(\d*)(?:,(\d*))?\}")
 
 
 @lru_cache(maxsize=512)
 def syntax_complaint(extract: str) -> str | None:
     """Why an expression is no valid pattern, as the end of a message; None where it is one."""
-    expected = _REGEX_ERROR.format(extract)
+    expected = _REGEX_MESSAGE.format(extract)
     try:
         # re decides what may be written; some remarks about sets are meant for the programmers of expressions.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             re.compile(extract)
-            if _FUZZY_BRACES.search(extract):
+            if _FUZZY_BRACES_REGEX.search(extract):
                 return f"{expected}: write \\{{ for a brace that is meant as such."
-            if _unrolled_copies(extract) > MAX_COPIES:
-                return f"{expected}: it repeats something more than {MAX_COPIES:,} times."
+            if _unrolled_copies(extract) > MAX_UNROLLED_COPIES:
+                return f"{expected}: it repeats something more than {MAX_UNROLLED_COPIES:,} times."
             regex.compile(extract)
     except (re.error, regex.error, OverflowError, RecursionError, MemoryError) as error:
         return f"{expected}: {error or type(error).__name__}."
@@ -64,11 +64,11 @@ def backtracking_complaint(extract: str) -> str | None:
     Half a second for one that explodes, a thousandth for the others; so it is no part of `complaint`, which is asked
     about every expression of a file before any is refused.
     """
-    probe = _backtracking_probe(regex.compile(extract), extract)
+    probe = _find_backtracking_text(regex.compile(extract), extract)
     if probe is None:
         return None
     return (
-        f"{_REGEX_ERROR.format(extract)}: it does not come to an end on the {len(probe)} characters {probe[:12]!r}…, "
+        f"{_REGEX_MESSAGE.format(extract)}: it does not come to an end on the {len(probe)} characters {probe[:12]!r}…, "
         f"since it can divide them in countless ways. Let the parts of a repeat begin differently: 'a+' for '(a|aa)+'."
     )
 
@@ -83,7 +83,7 @@ def extract_answer(response: str, extract: str) -> str | None:
     BatteryError
         This is no expression, or it took too long on several answers.
     """
-    return _expression(extract).read(response[-MAX_READ:])
+    return _compile_expression(extract).read(response[-MAX_SEARCHED_CHARACTERS:])
 
 
 class _Expression:
@@ -100,14 +100,14 @@ class _Expression:
     def read(self, text: str) -> str | None:
         if text in self.slow:
             return None
-        end = time.process_time() + MAX_SECONDS
+        end = time.process_time() + MATCH_TIMEOUT
         try:
-            answer = self._last_match(text, end)
+            answer = self._extract_last_match(text, end)
             while answer:
-                nested_answer = self._last_match(answer, end)
-                if nested_answer is None or nested_answer == answer:
+                narrower_answer = self._extract_last_match(answer, end)
+                if narrower_answer is None or narrower_answer == answer:
                     break
-                answer = nested_answer
+                answer = narrower_answer
             return answer
         except TimeoutError:
             self.slow[text] = None
@@ -115,12 +115,12 @@ class _Expression:
                 return None
             del self.slow[text]  # asked again, it fails again
             raise BatteryError(
-                f"key 'extract': {self.extract!r} was stopped after {MAX_SECONDS:g} seconds on {_MAX_HANGS} answers, "
+                f"key 'extract': {self.extract!r} was stopped after {MATCH_TIMEOUT:g} seconds on {_MAX_HANGS} answers, "
                 f"the last of {len(text):,} characters that begin {text[:40]!r}. Say more exactly what stands around "
                 f"the answer, and let the parts of a repeat begin differently."
             ) from None
 
-    def _last_match(self, text: str, end: float) -> str | None:
+    def _extract_last_match(self, text: str, end: float) -> str | None:
         last_match = None
         # The limit of regex counts from the first match on; it is processor time, which other programs do not shorten.
         for match in self.pattern.finditer(text, timeout=max(end - time.process_time(), 1e-3)):
@@ -131,7 +131,7 @@ class _Expression:
         return str(matched_groups[0] if matched_groups else last_match.group(0)).strip()
 
 
-_expression = lru_cache(maxsize=256)(_Expression)
+_compile_expression = lru_cache(maxsize=256)(_Expression)
 
 
 def _unrolled_copies(extract: str) -> int:
@@ -140,17 +140,17 @@ def _unrolled_copies(extract: str) -> int:
     def counts(pattern: re.Pattern[str]) -> list[int]:
         return [int((high or low or "0")[:9]) for low, high in pattern.findall(extract)]
 
-    return math.prod(max(count, 1) for count in counts(_GROUP_QUANTIFIER)) * max(counts(_QUANTIFIER), default=1)
+    return math.prod(max(count, 1) for count in counts(_GROUP_REPEAT_REGEX)) * max(counts(_REPEAT_REGEX), default=1)
 
 
-def _backtracking_probe(pattern: Any, extract: str) -> str | None:
+def _find_backtracking_text(pattern: Any, extract: str) -> str | None:
     """A short text on which the expression does not come to an end, if one of a few dozen is such a text."""
-    literals = re.sub(r"\\[AbBZ]|\\(.)|[][(){}*+?|^$.]", lambda m: m.group(1) or "", extract)
+    plain_text = re.sub(r"\\[AbBZ]|\\(.)|[][(){}*+?|^$.]", lambda m: m.group(1) or "", extract)
     letters = list(dict.fromkeys("a1 " + "".join(c for c in extract if not c.isascii() or c.isalnum())))[:12]
-    repeated_units = [*letters, *(f"{letter} " for letter in letters[:4]), "a1", "ab"]
-    affixes = dict.fromkeys((("", ""), (literals[: _PROBE_LENGTH // 2], ""), ("", literals[-_PROBE_LENGTH // 2 :])))
+    units_to_repeat = [*letters, *(f"{letter} " for letter in letters[:4]), "a1", "ab"]
+    affixes = dict.fromkeys((("", ""), (plain_text[: _PROBE_LENGTH // 2], ""), ("", plain_text[-_PROBE_LENGTH // 2 :])))
     for prefix, suffix in affixes:
-        for repeated_unit in repeated_units:
+        for repeated_unit in units_to_repeat:
             probe = f"{prefix}{repeated_unit * (_PROBE_LENGTH // len(repeated_unit))}{suffix}\x00"
             try:
                 for _ in pattern.finditer(probe, timeout=_PROBE_SECONDS):

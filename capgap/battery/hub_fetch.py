@@ -46,6 +46,6 @@ def _fetch_task(battery: Battery, task: CustomTask | LmEvalTask) -> int:
     if isinstance(task, LmEvalTask):
         return sum(len(lm_task.eval_docs) for lm_task in load_tasks(battery, task).values())
     n_items = len(battery.rows(task))
-    for data_part in ("train", "fewshot"):
-        battery.rows(task, data_part)
+    for data_role in ("train", "fewshot"):
+        battery.rows(task, data_role)
     return n_items

@@ -50,8 +50,8 @@ class Item:
     """The answer that this item shows where it serves as a solved example."""
 
 
-_LABEL_KEYS = ("capability", "domain", "cluster", "covariates")
-_TEMPLATE_KEYS = ("prompt", "choices", "target", "chance", "shot", "id", "rationale", *_LABEL_KEYS)
+_LABEL_TEMPLATE_KEYS = ("capability", "domain", "cluster", "covariates")
+_TEMPLATE_KEYS = ("prompt", "choices", "target", "chance", "shot", "id", "rationale", *_LABEL_TEMPLATE_KEYS)
 
 
 class TaskTemplates:
@@ -84,13 +84,13 @@ class _RowRenderer:
         choices = self.choices() if self.task.format == "choose" else None
         targets, gold = self.targets_and_gold(choices)
         shot = self.templates["shot"]
-        capability = self.optional_text("capability")
+        capability = self.render_optional_text("capability")
         complaint = capability_complaint(capability) if capability else None
         if complaint:
             raise BatteryError(f"{self.at('capability')}: {complaint}")
         return Item(
             task=self.task.name,
-            item=self.optional_text("id") or "",
+            item=self.render_optional_text("id") or "",
             variant=variant,
             prompt=self.templates["prompt"].text(self.fields, self.location),
             choices=choices,
@@ -98,10 +98,10 @@ class _RowRenderer:
             gold=gold,
             chance=self.chance(choices, gold),
             capability=capability,
-            domain=self.optional_text("domain"),
-            cluster=self.optional_text("cluster") or "",
+            domain=self.render_optional_text("domain"),
+            cluster=self.render_optional_text("cluster") or "",
             covariates=render_covariates(self.templates["covariates"], self.fields, self.where, self.location),
-            rationale=self.optional_text("rationale"),
+            rationale=self.render_optional_text("rationale"),
             shot=shot.text(self.fields, self.location) if shot else targets[0],
         )
 
@@ -116,7 +116,7 @@ class _RowRenderer:
             return [rendered(element, self.fields, self.location) for element in template]
         return rendered(template, self.fields, self.location)
 
-    def optional_text(self, key: str) -> str | None:
+    def render_optional_text(self, key: str) -> str | None:
         """Text, or None where the template is absent or gives nothing."""
         value, template = self.value(key), self.templates[key]
         if value is None or value == "":
@@ -150,7 +150,7 @@ class _RowRenderer:
             self.check_targets(targets, error_at)
             return targets, ()
         # Equal texts among the choices are right together: log-likelihoods cannot tell them apart.
-        right_texts = {choices[_position(answer, choices, error_at)] for answer in answers}
+        right_texts = {choices[_find_choice_index(answer, choices, error_at)] for answer in answers}
         gold = tuple(n for n, text in enumerate(choices) if text in right_texts)
         if len(gold) == len(choices):
             raise BatteryError(f"{error_at}: every choice counts as right; nothing is asked.")
@@ -159,10 +159,10 @@ class _RowRenderer:
     def check_targets(self, targets: Sequence[str], error_at: str) -> None:
         if not all(targets):
             raise BatteryError(f"{error_at}: expected an answer, found an empty text.")
-        if self.task.scoring == "numeric":
-            non_numeric = [target for target in targets if not numbers(target)]
-            if non_numeric:
-                raise BatteryError(f"{error_at}: score: numeric needs a number, found {non_numeric[0][:80]!r}.")
+        if self.task.score_name == "numeric":
+            invalid_targets = [target for target in targets if not numbers(target)]
+            if invalid_targets:
+                raise BatteryError(f"{error_at}: score: numeric needs a number, found {invalid_targets[0][:80]!r}.")
 
     def chance(self, choices: tuple[str, ...] | None, gold: tuple[int, ...]) -> float:
         key = "guess" if choices is None else "chance"
@@ -267,10 +267,10 @@ def sample_positions(n: int, limit: int | None, seed: int, name: str) -> list[in
 
     A larger limit adds to the sample of a smaller one, so that answers already given stay useful.
     """
-    return sorted(sampling_order(n, seed, name)[:limit])
+    return sorted(shuffle_positions(n, seed, name)[:limit])
 
 
-def sampling_order(n: int, seed: int, name: str) -> list[int]:
+def shuffle_positions(n: int, seed: int, name: str) -> list[int]:
     """The seeded order in which items enter a sample; solved examples come from its end."""
     digest = hashlib.sha256(name.encode()).digest()
     rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
@@ -312,7 +312,7 @@ def _as_text(value: Any, error_at: str) -> str:
     return str(value)
 
 
-def _position(answer: Any, choices: tuple[str, ...], error_at: str) -> int:
+def _find_choice_index(answer: Any, choices: tuple[str, ...], error_at: str) -> int:
     """Index of the choice that a target means: an integer is an index; a text is a choice, then a letter."""
     if isinstance(answer, int) and not isinstance(answer, bool):
         if 0 <= answer < len(choices):

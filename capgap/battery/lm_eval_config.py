@@ -7,7 +7,7 @@ from capgap.battery.battery_spec import LmEvalTask
 from capgap.battery.lm_eval_groups import add_filter_name, compiled_task_config
 from capgap.errors import suggestion
 
-_DEFAULT_TOKENS = 256  # lm-eval's, where a task does not say how long an answer may be
+_MAX_NEW_TOKENS = 256  # lm-eval's, where a task does not say how long an answer may be
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def lm_eval_task_config(name: str, *, allow_code: bool = False) -> LmEvalTaskCon
         data=str(config.dataset_path),
         num_fewshot=config.num_fewshot,
         primaries=tuple(f"{metric},{filter_name}" for filter_name in _filters(config) for metric in _metrics(config)),
-        max_tokens=int(generation.get("max_gen_toks") or _DEFAULT_TOKENS) if output_type == "generate_until" else None,
+        max_tokens=int(generation.get("max_gen_toks") or _MAX_NEW_TOKENS) if output_type == "generate_until" else None,
         n_choices=len(choices) if isinstance(choices, list) else None,
     )
 

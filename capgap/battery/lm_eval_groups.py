@@ -7,7 +7,7 @@ from typing import Any
 from capgap.battery.battery_loading import Battery
 from capgap.battery.battery_spec import GUESS_ADVICE, LmEvalTask, capability_complaint
 from capgap.battery.catalogue import known_label
-from capgap.battery.data_source import fetch_remedy, not_cached, plain_data
+from capgap.battery.data_source import fetch_remedy, to_plain_data, uncached_message
 from capgap.battery.items import Item, compile_templates, content_ids, render_covariates, sample_positions
 from capgap.battery.lm_eval_output import quiet
 from capgap.battery.prepared_task import PreparedTask
@@ -58,7 +58,7 @@ def prepare_lm_eval_task(battery: Battery, task: LmEvalTask, limit: int | None) 
         lm-eval knows no such name, its data are neither cached nor reachable, it runs code or needs images, or it
         has no right answers.
     """
-    return [_prepare_leaf(battery, task, name, leaf, limit) for name, leaf in load_tasks(battery, task).items()]
+    return [_prepare_leaf_task(battery, task, name, leaf, limit) for name, leaf in load_tasks(battery, task).items()]
 
 
 def lm_eval_training_items(battery: Battery, task: LmEvalTask) -> list[Item]:
@@ -72,7 +72,7 @@ def lm_eval_training_items(battery: Battery, task: LmEvalTask) -> list[Item]:
     items: list[Item] = []
     for name, leaf in load_tasks(battery, task).items():
         if leaf.has_training_docs():
-            items += _items(battery, task, name, leaf, list(leaf.training_docs()))
+            items += _build_leaf_items(battery, task, name, leaf, list(leaf.training_docs()))
     return items
 
 
@@ -88,8 +88,8 @@ def load_tasks(battery: Battery, task: LmEvalTask) -> dict[str, Any]:
     if task.lm_eval not in task_index():
         raise BatteryError(f"{error_at}: {unknown_name(task.lm_eval)}")
     for name in leaf_task_names(task.lm_eval):
-        if runs_code(name) and not battery.allow_code:
-            raise BatteryError(f"{error_at}: {_code_refusal(name)}")
+        if runs_model_code(name) and not battery.allow_code:
+            raise BatteryError(f"{error_at}: {_code_refusal_message(name)}")
     try:
         with quiet():
             tasks = task_manager().load([task.lm_eval])["tasks"]
@@ -99,14 +99,14 @@ def load_tasks(battery: Battery, task: LmEvalTask) -> dict[str, Any]:
         ) from error
     except Exception as error:  # the hub fails in many ways, all of which mean that the data are not here
         raise BatteryError(
-            not_cached(f"{error_at}: the data of lm-eval's {task.lm_eval!r}", error, fetch_remedy(battery.name))
+            uncached_message(f"{error_at}: the data of lm-eval's {task.lm_eval!r}", error, fetch_remedy(battery.name))
         ) from error
     for name, leaf in tasks.items():
-        _refuse(name, leaf, battery, error_at)
+        _refuse_unusable_leaf(name, leaf, battery, error_at)
     return dict(tasks)
 
 
-def runs_code(name: str) -> bool:
+def runs_model_code(name: str) -> bool:
     """Whether a leaf task says that it runs what models write; none of its own code is loaded to find out."""
     entry = task_manager().task_index.get(name)
     if entry is None or entry.yaml_path is None:
@@ -119,34 +119,34 @@ def runs_code(name: str) -> bool:
         raise BatteryError(f"lm-eval's configuration of {name!r} cannot be read: {error}.") from error
 
 
-def _code_refusal(name: str) -> str:
+def _code_refusal_message(name: str) -> str:
     return f"lm-eval's {name!r} runs what models write; that needs --allow-code."
 
 
-def _refuse(name: str, leaf: Any, battery: Battery, error_at: str) -> None:
+def _refuse_unusable_leaf(name: str, leaf: Any, battery: Battery, error_at: str) -> None:
     if getattr(leaf, "UNSAFE_CODE", False) and not battery.allow_code:
-        raise BatteryError(f"{error_at}: {_code_refusal(name)}")
+        raise BatteryError(f"{error_at}: {_code_refusal_message(name)}")
     if getattr(leaf, "MULTIMODAL", False):
         raise BatteryError(f"{error_at}: lm-eval's {name!r} needs images or sound; capgap asks in text.")
     if leaf.OUTPUT_TYPE == "loglikelihood_rolling":
         raise BatteryError(f"{error_at}: lm-eval's {name!r} measures perplexity; it has no right answers to compare.")
 
 
-def _prepare_leaf(battery: Battery, task: LmEvalTask, name: str, leaf: Any, limit: int | None) -> PreparedTask:
-    from capgap.battery.lm_eval_tasks import BlockSampler, sampled
+def _prepare_leaf_task(battery: Battery, task: LmEvalTask, name: str, leaf: Any, limit: int | None) -> PreparedTask:
+    from capgap.battery.lm_eval_tasks import FewshotSampler, sampled
 
     error_at = battery.where(task)
     docs = leaf.eval_docs
     if not len(docs):
         raise BatteryError(f"{error_at}: lm-eval's {name!r} holds no item.")
     positions = sample_positions(len(docs), limit, battery.defaults.seed, name)
-    all_items = _items(battery, task, name, leaf, list(docs))
+    all_items = _build_leaf_items(battery, task, name, leaf, list(docs))
     # The sample is set on the task itself: lm-eval's `samples=` would renumber documents, `limit=` takes the first.
-    leaf_class: Any = type(leaf)
-    leaf.__class__ = sampled(leaf_class)
+    leaf_task_class: Any = type(leaf)
+    leaf.__class__ = sampled(leaf_task_class)
     leaf.sampled_docs = docs.select(positions) if hasattr(docs, "select") else [docs[n] for n in positions]
     leaf.fewshot_seed = battery.defaults.seed
-    shots = _set_fewshot(battery, task, leaf, error_at)
+    shots = _configure_fewshot(battery, task, leaf, error_at)
     items = tuple(all_items[position] for position in positions)
     generation = leaf.get_config("generation_kwargs") or {} if leaf.OUTPUT_TYPE == "generate_until" else {}
     until = generation.get("until") or ()
@@ -162,19 +162,19 @@ def _prepare_leaf(battery: Battery, task: LmEvalTask, name: str, leaf: Any, limi
         lm_task=leaf,
         stop=(until,) if isinstance(until, str) else tuple(until),
         max_tokens=generation.get("max_gen_toks") or generation.get("max_new_tokens"),
-        fewshot=battery.defaults.fewshot if isinstance(getattr(leaf, "sampler", None), BlockSampler) else "lm_eval",
+        fewshot=battery.defaults.fewshot if isinstance(getattr(leaf, "sampler", None), FewshotSampler) else "lm_eval",
         repeats=int(leaf.get_config("repeats") or 1),
     )
 
 
-def _set_fewshot(battery: Battery, task: LmEvalTask, leaf: Any, error_at: str) -> int:
+def _configure_fewshot(battery: Battery, task: LmEvalTask, leaf: Any, error_at: str) -> int:
     """Set and return the number of solved examples; where lm-eval would draw them in sequence, set a sampler too."""
     from lm_eval.api.samplers import ContextSampler
 
-    from capgap.battery.lm_eval_tasks import BlockSampler
+    from capgap.battery.lm_eval_tasks import FewshotSampler
 
-    configured_shots = (task.num_fewshot, leaf.get_config("num_fewshot"), battery.defaults.num_fewshot)
-    shots = next(number for number in configured_shots if number is not None)
+    candidate_shot_counts = (task.num_fewshot, leaf.get_config("num_fewshot"), battery.defaults.num_fewshot)
+    shots = next(number for number in candidate_shot_counts if number is not None)
     leaf.set_config("num_fewshot", shots)
     sampler = getattr(leaf, "sampler", None)
     if shots and sampler is not None and type(sampler) is ContextSampler and battery.defaults.fewshot != "lm_eval":
@@ -184,12 +184,12 @@ def _set_fewshot(battery: Battery, task: LmEvalTask, leaf: Any, error_at: str) -
                 f"{error_at}: {shots} solved examples need {shots + 1} documents, lm-eval has {len(pool)}."
             )
         per_item = battery.defaults.fewshot == "per_item"
-        leaf.sampler = BlockSampler(pool, seed=battery.defaults.seed, per_item=per_item)
+        leaf.sampler = FewshotSampler(pool, seed=battery.defaults.seed, per_item=per_item)
     return int(shots)
 
 
 def _primary_metric(task: LmEvalTask, leaf: Any, error_at: str) -> str:
-    metrics, filters = list(leaf.aggregation()), [ensemble.name for ensemble in leaf._filters]
+    metrics, filters = list(leaf.aggregation()), [filter_ensemble.name for filter_ensemble in leaf._filters]
     computed_metrics = [f"{metric},{name}" for name in filters for metric in metrics]
     primary = computed_metrics[0] if task.primary is None else add_filter_name(task.primary, computed_metrics)
     if primary not in computed_metrics:
@@ -205,7 +205,7 @@ def add_filter_name(primary: str, computed_metrics: Sequence[str]) -> str:
     return primary if "," in primary else f"{primary},{computed_metrics[0].split(',')[1]}"
 
 
-def _items(battery: Battery, task: LmEvalTask, name: str, leaf: Any, docs: Sequence[Any]) -> list[Item]:
+def _build_leaf_items(battery: Battery, task: LmEvalTask, name: str, leaf: Any, docs: Sequence[Any]) -> list[Item]:
     error_at = battery.where(task)
     ids = content_ids(docs)
     label = known_label(name) or known_label(task.lm_eval)
@@ -218,7 +218,7 @@ def _items(battery: Battery, task: LmEvalTask, name: str, leaf: Any, docs: Seque
     covariates = compile_templates({"covariates": task.covariates}, error_at)["covariates"]
     items = []
     for number, (doc, item_id) in enumerate(zip(docs, ids, strict=True)):
-        fields = {str(k): plain_data(v) for k, v in doc.items()} if isinstance(doc, dict) else {}
+        fields = {str(k): to_plain_data(v) for k, v in doc.items()} if isinstance(doc, dict) else {}
         location = f"document {number}"
         labels = {key: template.text(fields, location) for key, template in templates.items()}
         complaint = capability_complaint(labels["capability"]) if "capability" in labels else None
@@ -271,14 +271,14 @@ def _question(leaf: Any, doc: Any) -> tuple[str, tuple[str, ...] | None, tuple[s
     if choices is None:
         return str(text), None, tuple(dict.fromkeys(str(target).strip() for target in doc_targets)), ()
     gold = tuple(
-        position for position in (_choice_position(target, choices) for target in doc_targets) if position is not None
+        position for position in (_find_choice_index(target, choices) for target in doc_targets) if position is not None
     )
     targets = tuple(choices[position] for position in gold)
-    is_choice = leaf.OUTPUT_TYPE == "multiple_choice"
-    return str(text), choices if is_choice else None, targets, gold if is_choice else ()
+    is_multiple_choice = leaf.OUTPUT_TYPE == "multiple_choice"
+    return str(text), choices if is_multiple_choice else None, targets, gold if is_multiple_choice else ()
 
 
-def _choice_position(target: Any, choices: tuple[str, ...]) -> int | None:
+def _find_choice_index(target: Any, choices: tuple[str, ...]) -> int | None:
     """The position of a target among the choices, as lm-eval takes it; None where it would find none."""
     if isinstance(target, int) and not isinstance(target, bool):
         return target if 0 <= target < len(choices) else None
@@ -295,8 +295,8 @@ def compiled_task_config(name: str, *, allow_code: bool = False) -> Any:
     BatteryError
         lm-eval has no such leaf task, its configuration does not compile, or it runs what models write.
     """
-    if not allow_code and runs_code(name):
-        raise BatteryError(_code_refusal(name))
+    if not allow_code and runs_model_code(name):
+        raise BatteryError(_code_refusal_message(name))
     entry = task_manager().task_index.get(name)
     if entry is None or entry.yaml_path is None:
         raise BatteryError(f"lm-eval has no configuration for {name!r}.")

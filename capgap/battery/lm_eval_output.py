@@ -12,12 +12,12 @@ from tqdm import tqdm
 @contextmanager
 def without_progress_bar(module: Any) -> Iterator[None]:
     """Disable the bars of a module that calls ``tqdm`` by that name."""
-    bar = module.tqdm
+    original_tqdm = module.tqdm
     module.tqdm = partial(tqdm, disable=True)
     try:
         yield
     finally:
-        module.tqdm = bar
+        module.tqdm = original_tqdm
 
 
 @contextmanager

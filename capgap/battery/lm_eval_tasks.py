@@ -15,13 +15,13 @@ import datasets
 from lm_eval.api.samplers import ContextSampler
 from lm_eval.api.task import ConfigurableTask
 
-from capgap.battery.answer_scoring import GENERATION_SCORES, score_generation
+from capgap.battery.answer_scoring import TEXT_SCORERS, score_generation
 from capgap.battery.battery_spec import BatteryDefaults, CustomTask
 from capgap.battery.extraction import extract_answer
 from capgap.battery.items import Item
 
 
-class BlockSampler(ContextSampler):  # type: ignore[misc]
+class FewshotSampler(ContextSampler):  # type: ignore[misc]
     """Few-shot sampler whose solved examples do not depend on how many items were asked before.
 
     ``fixed`` shows every item the same block; where an item stands in it, the next of the pool takes its place.
@@ -34,26 +34,26 @@ class BlockSampler(ContextSampler):  # type: ignore[misc]
         self.current: Any = None
         """The document being asked, set by `sampled`."""
 
-    def set_rnd(self, rnd: int | None) -> "BlockSampler":
+    def set_rnd(self, rnd: int | None) -> "FewshotSampler":
         """Nothing: the block depends on the seed and the item alone."""
         return self
 
     def sample(self, n: int, eval_doc: Any = None, df: Any = None, **_: Any) -> list[Any]:
         """The `n` solved examples of the document being asked, never itself."""
-        key = f"{self.seed}:{_content(self.current)}" if self.per_item else f"{self.seed}"
+        key = f"{self.seed}:{_doc_content(self.current)}" if self.per_item else f"{self.seed}"
         rng = random.Random(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest())
-        current = _content(self.current)
+        asked_content = _doc_content(self.current)
         # Some more than needed, for what must be left out; all of them only where one document fills the pool.
         for size in (n + 8, len(self.df)):
             order = rng.sample(range(len(self.df)), min(size, len(self.df)))
-            block = [doc for doc in (self.df[position] for position in order) if _content(doc) != current][:n]
+            block = [doc for doc in (self.df[position] for position in order) if _doc_content(doc) != asked_content][:n]
             if len(block) == n:
                 break
         assert len(block) == n, f"{len(block)} solved examples for {n}: the pool was not checked"
         return block
 
 
-def _content(doc: Any) -> str:
+def _doc_content(doc: Any) -> str:
     """Identity of a document: the prompt of a rendered one, else all of it."""
     return str(doc["prompt"]) if isinstance(doc, dict) and "prompt" in doc and "shot" in doc else repr(doc)
 
@@ -82,7 +82,7 @@ def sampled(task_class: Any) -> Any:
         def fewshot_context(self, doc: Any, *args: Any, **options: Any) -> Any:
             """As lm-eval does; the sampler learns which document is asked."""
             sampler = getattr(self, "sampler", None)
-            if isinstance(sampler, BlockSampler):
+            if isinstance(sampler, FewshotSampler):
                 sampler.current = doc
             return super().fewshot_context(doc, *args, **options)
 
@@ -131,10 +131,10 @@ def rendered_task(
     """
     # A column has one type: where any item has several right answers, every item has a list of them.
     as_lists = any(len(item.gold if task.format == "choose" else item.targets) > 1 for item in (*items, *pool))
-    shots = [_document(item, as_lists) for item in pool]
+    shots = [_render_doc(item, as_lists) for item in pool]
     config: dict[str, Any] = {
         "task": items[0].task if items[0].variant == "default" else f"{items[0].task}@{items[0].variant}",
-        "custom_dataset": lambda: {"test": datasets.Dataset.from_list([_document(item, as_lists) for item in items])},
+        "custom_dataset": lambda: {"test": datasets.Dataset.from_list([_render_doc(item, as_lists) for item in items])},
         "test_split": "test",
         # Functions, not names of columns: lm-eval would render a column's text once more.
         "doc_to_text": itemgetter("prompt"),
@@ -152,11 +152,11 @@ def rendered_task(
     lm_task = _RenderedTask(config=config)
     lm_task.fewshot_seed = defaults.seed
     if shots and defaults.fewshot != "lm_eval":
-        lm_task.sampler = BlockSampler(shots, seed=defaults.seed, per_item=defaults.fewshot == "per_item")
+        lm_task.sampler = FewshotSampler(shots, seed=defaults.seed, per_item=defaults.fewshot == "per_item")
     return lm_task
 
 
-def _document(item: Item, as_lists: bool) -> dict[str, Any]:
+def _render_doc(item: Item, as_lists: bool) -> dict[str, Any]:
     """The columns that lm-eval receives for an item: text and numbers, rendered."""
     gold_answer: Any = list(item.gold) if as_lists else item.gold[0] if item.gold else None
     if item.choices is None:
@@ -172,7 +172,7 @@ def _document(item: Item, as_lists: bool) -> dict[str, Any]:
 
 
 def _generate_config(task: CustomTask) -> dict[str, Any]:
-    score_name, extract = task.scoring, task.extract
+    score_name, extract = task.score_name, task.extract
     config: dict[str, Any] = {
         "output_type": "generate_until",
         "generation_kwargs": {
@@ -185,14 +185,14 @@ def _generate_config(task: CustomTask) -> dict[str, Any]:
     }
     if score_name == "external":
         config["process_results"] = lambda doc, responses: {score_name: math.nan}  # scored later, from elsewhere
-    elif score_name in GENERATION_SCORES:
+    elif score_name in TEXT_SCORERS:
         config["process_results"] = lambda doc, responses: {
             score_name: score_generation(score_name, responses[0], doc["targets"], extract)[0]
         }
     elif extract is not None:
         # Not lm-eval's own filter "regex", which nothing could stop.
-        extraction = {"function": "custom", "filter_fn": _extraction_filter(extract)}
-        config["filter_list"] = [{"name": "none", "filter": [extraction, {"function": "take_first"}]}]
+        extraction_config = {"function": "custom", "filter_fn": _extraction_filter(extract)}
+        config["filter_list"] = [{"name": "none", "filter": [extraction_config, {"function": "take_first"}]}]
     return config
 
 

@@ -48,15 +48,15 @@ class PreparedTask:
     @cached_property
     def capability(self) -> str | None:
         """The capability of all its items; None where they differ or nobody said."""
-        return common_value(item.capability for item in self.items)
+        return common_value_or_none(item.capability for item in self.items)
 
     @cached_property
     def domain(self) -> str | None:
         """The domain of all its items; None where they differ or nobody said."""
-        return common_value(item.domain for item in self.items)
+        return common_value_or_none(item.domain for item in self.items)
 
 
-def common_value(values: Iterable[_ValueType | None]) -> _ValueType | None:
+def common_value_or_none(values: Iterable[_ValueType | None]) -> _ValueType | None:
     """The one value that all have, else None."""
     distinct = set(values)
     return distinct.pop() if len(distinct) == 1 else None

@@ -9,7 +9,7 @@ from capgap.errors import BatteryError
 from capgap.schema import atomic_write
 
 _STARTER_FOLDER = Path(__file__).with_name("starter")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}")
+_BATTERY_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}")
 
 
 def write_starter_battery(path: Path | str) -> list[Path]:
@@ -35,7 +35,7 @@ def write_starter_battery(path: Path | str) -> list[Path]:
     path = Path(path)
     if path.suffix not in (".yaml", ".yml"):
         raise BatteryError(f"{path}: expected a name that ends in .yaml, for example {path.name or 'mine'}.yaml.")
-    if not _NAME.fullmatch(path.stem):
+    if not _BATTERY_NAME_PATTERN.fullmatch(path.stem):
         valid = re.sub(r"[^A-Za-z0-9_.\-]+", "-", path.stem).lstrip("-_.")[:100] or "mine"
         raise BatteryError(
             f"{path}: a battery's name has letters, digits and _ . - only. Did you mean {valid + path.suffix!r}?"

@@ -18,14 +18,14 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from capgap.battery.lm_eval_output import quiet
-from capgap.user_cache import user_cache, write_cached
+from capgap.user_cache import user_cache, write_cache_file
 
-_FORMAT = 1
+_CACHE_FORMAT_VERSION = 1
 _NOT_TASKS = {".py", ".pyc", ".md", ".txt"}
 
 
 @dataclass(frozen=True)
-class IndexEntry:
+class TaskIndexEntry:
     """A name of lm-eval's: a task, a group or a tag."""
 
     kind: str
@@ -36,13 +36,13 @@ class IndexEntry:
     """What a group or tag stands for, names again."""
 
 
-_INDEX_ADAPTER = TypeAdapter(dict[str, IndexEntry])
+_INDEX_TYPE_ADAPTER = TypeAdapter(dict[str, TaskIndexEntry])
 
 
 @cache
-def task_index() -> dict[str, IndexEntry]:
+def task_index() -> dict[str, TaskIndexEntry]:
     """The index by name: from the cache where that is valid, else from lm-eval; once a process."""
-    folder, version = _installed()
+    folder, version = _find_installed_lm_eval()
     file, fingerprint = cache_file(folder, version), _fingerprint(folder)
     index = read_index(file, fingerprint)
     if index is None:
@@ -57,7 +57,7 @@ def task_manager() -> Any:
     from lm_eval.tasks import TaskManager
     from lm_eval.tasks._index import Entry, Kind
 
-    folder, _ = _installed()
+    folder, _ = _find_installed_lm_eval()
     with quiet():
         lm_eval_manager = TaskManager(include_defaults=False)
     for name, entry in task_index().items():
@@ -76,19 +76,19 @@ def cache_file(folder: Path, version: str) -> Path:
     return user_cache() / f"lm-eval-tasks-{key}.json"
 
 
-def read_index(file: Path, fingerprint: str) -> dict[str, IndexEntry] | None:
+def read_index(file: Path, fingerprint: str) -> dict[str, TaskIndexEntry] | None:
     """The index in the file; None where it is absent, damaged, or of other tasks."""
     try:
         header, body = file.read_text(encoding="utf-8").split("\n", 1)
         if json.loads(header) != _cache_header(fingerprint, body):
             return None
-        entries = _INDEX_ADAPTER.validate_json(body)
+        entries = _INDEX_TYPE_ADAPTER.validate_json(body)
     except (OSError, ValueError, RecursionError):
         return None
-    return entries if entries and all(map(_has_safe_path, entries.values())) else None
+    return entries if entries and all(map(_has_safe_yaml_path, entries.values())) else None
 
 
-def _has_safe_path(entry: IndexEntry) -> bool:
+def _has_safe_yaml_path(entry: TaskIndexEntry) -> bool:
     """Whether an entry stays in lm-eval's folder: a forged index must not lead to a YAML file that runs code."""
     if entry.kind == "TAG":
         return entry.path is None
@@ -98,7 +98,7 @@ def _has_safe_path(entry: IndexEntry) -> bool:
     return not path.is_absolute() and ".." not in path.parts and "\\" not in entry.path and path.suffix == ".yaml"
 
 
-def _installed() -> tuple[Path, str]:
+def _find_installed_lm_eval() -> tuple[Path, str]:
     from importlib.metadata import version
 
     import lm_eval.tasks
@@ -109,37 +109,37 @@ def _installed() -> tuple[Path, str]:
 def _fingerprint(folder: Path) -> str:
     """Digest of name, size and time of change of every file that a task may be made of."""
     digest = hashlib.sha256()
-    for line in sorted(_files(str(folder), "")):
+    for line in sorted(_list_file_stats(str(folder), "")):
         digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def _files(folder: str, relative_folder: str) -> Iterator[str]:
+def _list_file_stats(folder: str, root_relative_folder: str) -> Iterator[str]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            name = f"{relative_folder}/{entry.name}"
+            name = f"{root_relative_folder}/{entry.name}"
             if entry.is_dir():
                 if entry.name != "__pycache__":
-                    yield from _files(entry.path, name)
+                    yield from _list_file_stats(entry.path, name)
             elif os.path.splitext(entry.name)[1] not in _NOT_TASKS:
-                stat = entry.stat()
-                yield f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
+                file_stat = entry.stat()
+                yield f"{name}\0{file_stat.st_size}\0{file_stat.st_mtime_ns}\n"
 
 
-def _build_index(folder: Path) -> dict[str, IndexEntry]:
+def _build_index(folder: Path) -> dict[str, TaskIndexEntry]:
     from lm_eval.tasks import TaskManager
 
     with quiet():
         index = TaskManager().task_index
-    return {name: _index_entry(index[name], folder) for name in sorted(index)}
+    return {name: _to_index_entry(index[name], folder) for name in sorted(index)}
 
 
-def _index_entry(entry: Any, folder: Path) -> IndexEntry:
+def _to_index_entry(entry: Any, folder: Path) -> TaskIndexEntry:
     path = entry.yaml_path.relative_to(folder).as_posix() if entry.yaml_path is not None else None
     if entry.kind.name == "TAG":
-        return IndexEntry("TAG", path, tuple(sorted(entry.tags)))
+        return TaskIndexEntry("TAG", path, tuple(sorted(entry.tags)))
     members = tuple(_member_names((entry.cfg or {}).get("task"))) if entry.kind.name == "GROUP" else ()
-    return IndexEntry(entry.kind.name, path, members)
+    return TaskIndexEntry(entry.kind.name, path, members)
 
 
 def _member_names(members: Any) -> Iterator[str]:
@@ -148,15 +148,15 @@ def _member_names(members: Any) -> Iterator[str]:
         if isinstance(member, str):
             yield member
         elif isinstance(member, Mapping):
-            nested_members = member.get("task")
-            yield from _member_names(nested_members if nested_members is not None else member.get("group"))
+            inline_members = member.get("task")
+            yield from _member_names(inline_members if inline_members is not None else member.get("group"))
 
 
-def _write_index(file: Path, fingerprint: str, index: dict[str, IndexEntry]) -> None:
-    body = json.dumps(_INDEX_ADAPTER.dump_python(index, mode="json"), ensure_ascii=False)
+def _write_index(file: Path, fingerprint: str, index: dict[str, TaskIndexEntry]) -> None:
+    body = json.dumps(_INDEX_TYPE_ADAPTER.dump_python(index, mode="json"), ensure_ascii=False)
     with suppress(OSError):  # a cache that can't be written costs time, nothing else
-        write_cached(file, f"{json.dumps(_cache_header(fingerprint, body))}\n{body}".encode())
+        write_cache_file(file, f"{json.dumps(_cache_header(fingerprint, body))}\n{body}".encode())
 
 
 def _cache_header(fingerprint: str, body: str) -> dict[str, Any]:
-    return {"format": _FORMAT, "tasks": fingerprint, "digest": hashlib.sha256(body.encode()).hexdigest()}
+    return {"format": _CACHE_FORMAT_VERSION, "tasks": fingerprint, "digest": hashlib.sha256(body.encode()).hexdigest()}

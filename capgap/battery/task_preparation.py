@@ -3,17 +3,17 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from capgap.battery.answer_scoring import GENERATION_SCORES
+from capgap.battery.answer_scoring import TEXT_SCORERS
 from capgap.battery.battery_loading import Battery
 from capgap.battery.battery_spec import CustomTask, LmEvalTask
-from capgap.battery.items import Item, make_items, sample_positions, sampling_order
+from capgap.battery.items import Item, make_items, sample_positions, shuffle_positions
 from capgap.battery.lm_eval_groups import check_metric, lm_eval_training_items, prepare_lm_eval_task
 from capgap.battery.lm_eval_output import quiet
 from capgap.battery.prepared_task import PreparedTask
 from capgap.errors import BatteryError, UsageError, suggestion
 
 
-def prepare(battery: Battery, *, limit: int | None = None) -> list[PreparedTask]:
+def prepare_battery(battery: Battery, *, limit: int | None = None) -> list[PreparedTask]:
     """Every task of the battery, in every variant, ready to be asked.
 
     Parameters
@@ -49,7 +49,7 @@ def prepare_task(battery: Battery, task: CustomTask | LmEvalTask, *, limit: int 
     Raises
     ------
     BatteryError
-        See `prepare`.
+        See `prepare_battery`.
     """
     limit = limit or task.limit or battery.defaults.limit
     if isinstance(task, LmEvalTask):
@@ -112,7 +112,7 @@ def _prepare_variant(
     """One task as one variant asks it."""
     from capgap.battery.lm_eval_tasks import rendered_task
 
-    metrics = _metrics(task, error_at)
+    metrics = _lm_eval_metric_names(task, error_at)
     shots = task.num_fewshot if task.num_fewshot is not None else battery.defaults.num_fewshot
     chosen = [items[position] for position in positions]
     pool = _fewshot_pool(items, fewshot_items, shots, battery.defaults.seed, error_at)
@@ -141,7 +141,7 @@ def _prepare_variant(
         items=tuple(chosen),
         n_available=len(items),
         lm_task=lm_task,
-        score=task.scoring,
+        score=task.score_name,
         extract=task.extract,
         stop=tuple(task.stop if task.stop is not None else ["\n"]) if is_generation else (),
         max_tokens=(task.max_tokens or 256) if is_generation else None,
@@ -150,10 +150,10 @@ def _prepare_variant(
     )
 
 
-def _metrics(task: CustomTask, error_at: str) -> tuple[str, ...]:
+def _lm_eval_metric_names(task: CustomTask, error_at: str) -> tuple[str, ...]:
     """lm-eval's names of the metrics, the primary one first."""
-    score = task.scoring
-    if score in GENERATION_SCORES or score == "external":
+    score = task.score_name
+    if score in TEXT_SCORERS or score == "external":
         return (score,)
     if score in ("choice", "choice_norm"):
         return ("acc", "acc_norm") if score == "choice" else ("acc_norm", "acc")
@@ -187,15 +187,15 @@ def _fewshot_pool(
         prompts = {item.prompt for item in items}
         candidates = [item for item in fewshot_items if item.prompt not in prompts]
     else:
-        candidates = [items[position] for position in reversed(sampling_order(len(items), seed, items[0].task))]
-    unique = list({item.prompt: item for item in candidates}.values())
-    if len(unique) <= shots:
+        candidates = [items[position] for position in reversed(shuffle_positions(len(items), seed, items[0].task))]
+    unique_candidates = list({item.prompt: item for item in candidates}.values())
+    if len(unique_candidates) <= shots:
         source = "its items give" if fewshot_items is None else "data.fewshot or data.train holds"
         raise BatteryError(
             f"{error_at}, key 'num_fewshot': {shots} solved examples need {shots + 1} different unasked items; "
-            f"{source} {len(unique)}. Lower num_fewshot, or name more under data.fewshot."
+            f"{source} {len(unique_candidates)}. Lower num_fewshot, or name more under data.fewshot."
         )
-    return unique if fewshot_items is not None else unique[: 4 * shots + 8]
+    return unique_candidates if fewshot_items is not None else unique_candidates[: 4 * shots + 8]
 
 
 def answer_delimiter(task: CustomTask, items: Sequence[Item], error_at: str) -> str:

@@ -12,12 +12,12 @@ from typing import Any
 from jinja2 import TemplateError, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
 from jinja2.exceptions import SecurityError
 
-from capgap.battery.sandbox import ENVIRONMENT, FILTERS, MAX_ENTRIES, MAX_SIZE, add_metering, fresh_meter, measured
+from capgap.battery.sandbox import ENVIRONMENT, FILTERS, MAX_DATA_SIZE, MAX_ENTRIES, add_metering, fresh_meter, measured
 from capgap.errors import BatteryError, suggestion
 
 __all__ = ["Template", "render"]
 
-MAX_SOURCE = 100_000
+MAX_TEMPLATE_SIZE = 100_000
 _REFUSED_NODES = {
     nodes.Import: "import",
     nodes.FromImport: "import",
@@ -49,8 +49,8 @@ class Template:
 
     def __init__(self, source: str, error_at: str) -> None:
         self.source, self.where = source, error_at
-        if len(source) > MAX_SOURCE:
-            raise BatteryError(f"{error_at}: a template of {len(source):,} characters; at most {MAX_SOURCE:,}.")
+        if len(source) > MAX_TEMPLATE_SIZE:
+            raise BatteryError(f"{error_at}: a template of {len(source):,} characters; at most {MAX_TEMPLATE_SIZE:,}.")
         try:
             tree = ENVIRONMENT.parse(source)
             _refuse_statements(tree, error_at)
@@ -97,7 +97,7 @@ class Template:
             return self.source
         try:
             with fresh_meter():
-                return self._rendered({"row": row, **row})
+                return self._render_value({"row": row, **row})
         except UndefinedError as error:
             raise BatteryError(f"{self.where}, {item}: {self._missing_field_message(row, error)}") from None
         except SecurityError as error:
@@ -123,23 +123,23 @@ class Template:
             raise BatteryError(f"{self.where}, {item}: expected text, found {kind} from {self.source[:80]!r}.")
         return str(value)
 
-    def _rendered(self, scope: dict[str, Any]) -> Any:
+    def _render_value(self, scope: dict[str, Any]) -> Any:
         context = self._compiled.new_context(scope)
-        rendered_parts: list[str] = []
+        rendered_fragments: list[str] = []
         size = 0
         # Part by part, so that a rendering that grows without end is stopped while it grows.
-        for rendered_part in self._compiled.root_render_func(context):
-            size += len(rendered_part)
-            if size > MAX_SIZE:
-                raise SecurityError(f"more than {MAX_SIZE:,} characters")
-            rendered_parts.append(rendered_part)
+        for rendered_fragment in self._compiled.root_render_func(context):
+            size += len(rendered_fragment)
+            if size > MAX_DATA_SIZE:
+                raise SecurityError(f"more than {MAX_DATA_SIZE:,} characters")
+            rendered_fragments.append(rendered_fragment)
         if not self.is_expression:
-            return _encodable("".join(rendered_parts))
+            return _require_encodable("".join(rendered_fragments))
         value = context.vars["result"]
         if isinstance(value, Undefined):
             value._fail_with_undefined_error()
         measured(value)
-        return _plain_data(value)
+        return _to_plain_data(value)
 
     def _missing_field_message(self, row: Mapping[str, Any], error: UndefinedError) -> str:
         missing_names = sorted(self.names - set(row) - {"row", "range"})
@@ -168,14 +168,14 @@ def _cached_template(source: str, error_at: str) -> Template:
 
 
 def _refuse_statements(tree: nodes.Template, error_at: str) -> None:
-    refused_node = next(tree.find_all(tuple(_REFUSED_NODES)), None)
-    if refused_node is not None:
+    statement_node = next(tree.find_all(tuple(_REFUSED_NODES)), None)
+    if statement_node is not None:
         raise BatteryError(
-            f"{error_at}: the statement {_REFUSED_NODES[type(refused_node)]!r} is refused: a battery runs no code. "
+            f"{error_at}: the statement {_REFUSED_NODES[type(statement_node)]!r} is refused: a battery runs no code. "
             f"Expected fields of the item, filters, if, for, and set NAME = expression."
         )
     for loop in tree.find_all(nodes.For):
-        if loop.recursive or any(True for subloop in loop.find_all(nodes.For) for _ in subloop.find_all(nodes.For)):
+        if loop.recursive or any(True for inner_for in loop.find_all(nodes.For) for _ in inner_for.find_all(nodes.For)):
             raise BatteryError(f"{error_at}: loops nest deeper than two levels or recur.")
 
 
@@ -192,26 +192,26 @@ def _only_expression(tree: nodes.Template, source: str) -> nodes.Expr | None:
     body = tree.body
     if len(body) != 1 or not isinstance(body[0], nodes.Output) or len(body[0].nodes) != 1:
         return None
-    only_node = body[0].nodes[0]
-    if isinstance(only_node, nodes.TemplateData) or not (source.startswith("{{") and source.endswith("}}")):
+    sole_output_node = body[0].nodes[0]
+    if isinstance(sole_output_node, nodes.TemplateData) or not (source.startswith("{{") and source.endswith("}}")):
         return None
-    return only_node
+    return sole_output_node
 
 
-def _plain_data(value: Any, depth: int = 0) -> Any:
+def _to_plain_data(value: Any, depth: int = 0) -> Any:
     """Only data leaves a template: nothing that could be called."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, str):
-        return _encodable(str(value))
+        return _require_encodable(str(value))
     if isinstance(value, (list, tuple, range)) and depth < 5 and len(value) <= MAX_ENTRIES:
-        return [_plain_data(nested_value, depth + 1) for nested_value in value]
+        return [_to_plain_data(child_value, depth + 1) for child_value in value]
     if isinstance(value, Mapping) and depth < 5 and len(value) <= MAX_ENTRIES:
-        return {str(key): _plain_data(nested_value, depth + 1) for key, nested_value in value.items()}
+        return {str(key): _to_plain_data(child_value, depth + 1) for key, child_value in value.items()}
     raise SecurityError(f"it gives a {type(value).__name__}, neither text, number nor a list of at most {MAX_ENTRIES}")
 
 
-def _encodable(text: str) -> str:
+def _require_encodable(text: str) -> str:
     """The text, if a file and a tokenizer can take it: an escape in a template can write half a character."""
     if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
         raise SecurityError("it writes half a character")

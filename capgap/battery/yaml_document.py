@@ -22,9 +22,9 @@ from capgap.errors import BatteryError, CapgapError, suggestion
 
 __all__ = ["YamlDocument", "read_yaml"]
 
-MAX_BYTES = 1_000_000
-MAX_DEPTH = 50
-MAX_NODES = 100_000
+MAX_YAML_BYTES = 1_000_000
+MAX_YAML_DEPTH = 50
+MAX_YAML_NODES = 100_000
 
 KeyPath = tuple[str | int, ...]
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -101,7 +101,7 @@ class YamlDocument:
             keys, first_error = deepest_errors[0]
             n_others = len({tuple(map(str, path)) for path, _ in deepest_errors}) - 1
             tail = f" ({n_others} more mistake{'s' if n_others > 1 else ''} in this {file_kind}.)" if n_others else ""
-            raise error(f"{self.where(keys)}: {self._complaint(keys, first_error, model)}{tail}") from None
+            raise error(f"{self.where(keys)}: {self._describe_mistake(keys, first_error, model)}{tail}") from None
 
     def _path_in_file(self, loc: KeyPath) -> KeyPath:
         """Pydantic's location as a path of the file: without its labels for the branches of a union."""
@@ -115,14 +115,14 @@ class YamlDocument:
                 keys.append(key)
         return tuple(keys)
 
-    def _complaint(self, keys: KeyPath, error: Any, model: type[BaseModel]) -> str:
+    def _describe_mistake(self, keys: KeyPath, error: Any, model: type[BaseModel]) -> str:
         """A mistake that pydantic found, in words: what was expected, what was found, the nearest valid word."""
         kind, message = error["type"], error["msg"]
         if kind in ("extra_forbidden", "missing"):
-            mapping = reduce(getitem, keys[:-1], self.data)  # type: ignore[arg-type]
+            parent_mapping = reduce(getitem, keys[:-1], self.data)  # type: ignore[arg-type]
             if kind == "extra_forbidden":
-                return f"unknown key.{suggestion(str(keys[-1]), _field_names(model, keys[:-1], mapping))}"
-            required = ", ".join(_required_keys(model, keys[:-1], mapping))
+                return f"unknown key.{suggestion(str(keys[-1]), _field_names(model, keys[:-1], parent_mapping))}"
+            required = ", ".join(_required_keys(model, keys[:-1], parent_mapping))
             return f"required key is missing. Expected there: {required or keys[-1]}."
         if kind in ("model_type", "model_attributes_type", "dict_type"):
             valid_keys = suggestion("", _field_names(model, keys, None)) if keys else ""
@@ -157,10 +157,10 @@ def read_yaml(path: Path | str) -> YamlDocument:
         problem = getattr(error, "problem", None) or str(error)
         raise BatteryError(f"{path}{line}: this is no YAML: {problem}. Expected keys and values.") from None
     if not isinstance(root, yaml.MappingNode):
-        raise BatteryError(f"{path}, line 1: expected keys and values, found {_node_kind(root)}.")
-    converter = _NodeConverter(path)
-    data = converter.plain(root, ())
-    return YamlDocument(path, data, converter.lines)
+        raise BatteryError(f"{path}, line 1: expected keys and values, found {_node_kind_phrase(root)}.")
+    node_converter = _YamlNodeConverter(path)
+    data = node_converter.plain(root, ())
+    return YamlDocument(path, data, node_converter.lines)
 
 
 def _text(path: Path) -> str:
@@ -168,11 +168,11 @@ def _text(path: Path) -> str:
         raise BatteryError(f"{path}: no such file.")
     try:
         with path.open("rb") as handle:
-            raw = handle.read(MAX_BYTES + 1)
+            raw = handle.read(MAX_YAML_BYTES + 1)
     except OSError as error:
         raise BatteryError(f"{path}: cannot be read: {error.strerror or error}.") from error
-    if len(raw) > MAX_BYTES:
-        raise BatteryError(f"{path}: larger than {MAX_BYTES:,} bytes. Put items into data files beside it.")
+    if len(raw) > MAX_YAML_BYTES:
+        raise BatteryError(f"{path}: larger than {MAX_YAML_BYTES:,} bytes. Put items into data files beside it.")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -193,13 +193,13 @@ def _refuse_tags_and_depth(path: Path, text: str) -> None:
             )
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
-            if depth > MAX_DEPTH:
-                raise BatteryError(f"{path}, line {line}: nested deeper than {MAX_DEPTH} levels.")
+            if depth > MAX_YAML_DEPTH:
+                raise BatteryError(f"{path}, line {line}: nested deeper than {MAX_YAML_DEPTH} levels.")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
 
-class _NodeConverter:
+class _YamlNodeConverter:
     """Converter of YAML nodes to plain data, with a bound on values: an alias counts as often as it is used."""
 
     def __init__(self, path: Path) -> None:
@@ -209,26 +209,26 @@ class _NodeConverter:
 
     def plain(self, node: yaml.Node, keys: KeyPath) -> Any:
         self.n_nodes += 1
-        if self.n_nodes > MAX_NODES or len(keys) > MAX_DEPTH:
+        if self.n_nodes > MAX_YAML_NODES or len(keys) > MAX_YAML_DEPTH:
             raise BatteryError(
-                f"{self.path}, line {_line(node)}: more than {MAX_NODES:,} values or {MAX_DEPTH} levels "
+                f"{self.path}, line {_node_line(node)}: more than {MAX_YAML_NODES:,} values or {MAX_YAML_DEPTH} levels "
                 f"once its aliases are followed. Write them out, or put them into data files."
             )
-        self.lines.setdefault(keys, _line(node))
+        self.lines.setdefault(keys, _node_line(node))
         if isinstance(node, yaml.ScalarNode):
             if any("\ud800" <= letter <= "\udfff" for letter in node.value):
-                raise BatteryError(f"{self.path}, line {_line(node)}: holds half a character.")
-            return _scalar(node)
+                raise BatteryError(f"{self.path}, line {_node_line(node)}: holds half a character.")
+            return _parse_scalar(node)
         if isinstance(node, yaml.SequenceNode):
             return [self.plain(child, (*keys, position)) for position, child in enumerate(node.value)]
-        return self._mapping(node, keys)
+        return self._convert_mapping(node, keys)
 
-    def _mapping(self, node: yaml.Node, keys: KeyPath) -> dict[str, Any]:
+    def _convert_mapping(self, node: yaml.Node, keys: KeyPath) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            line = _line(key_node)
+            line = _node_line(key_node)
             if not isinstance(key_node, yaml.ScalarNode):
-                raise BatteryError(f"{self.path}, line {line}: a key is a word, found {_node_kind(key_node)}.")
+                raise BatteryError(f"{self.path}, line {line}: a key is a word, found {_node_kind_phrase(key_node)}.")
             key = str(key_node.value)
             key_path = (*keys, key)
             if key in result:
@@ -244,15 +244,15 @@ def _is_within(keys: KeyPath, outer_keys: KeyPath) -> bool:
     return len(keys) > len(outer_keys) and keys[: len(outer_keys)] == outer_keys
 
 
-def _line(node: yaml.Node) -> int:
+def _node_line(node: yaml.Node) -> int:
     return node.start_mark.line + 1 if node.start_mark is not None else 1
 
 
-def _node_kind(node: yaml.Node | None) -> str:
+def _node_kind_phrase(node: yaml.Node | None) -> str:
     return {yaml.SequenceNode: "a list", yaml.MappingNode: "a mapping", type(None): "nothing"}.get(type(node), "text")
 
 
-def _scalar(node: yaml.ScalarNode) -> Any:
+def _parse_scalar(node: yaml.ScalarNode) -> Any:
     kind = node.tag.rsplit(":", 1)[-1]
     text = str(node.value)
     if kind == "null":
@@ -302,14 +302,14 @@ def _quote(value: Any) -> str:
     return f"{text[:80]}{'…' if len(text) > 80 else ''} ({kind})"
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def _models_in(type_annotation: Any) -> Iterator[type[BaseModel]]:
     """Every pydantic model inside an annotation, through unions, lists, mappings and `Annotated`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
+    if isinstance(type_annotation, type) and issubclass(type_annotation, BaseModel):
+        yield type_annotation
         return
-    if typing.get_origin(annotation) is Literal:
+    if typing.get_origin(type_annotation) is Literal:
         return
-    for argument in typing.get_args(annotation):
+    for argument in typing.get_args(type_annotation):
         if isinstance(argument, (type, types.UnionType, types.GenericAlias)) or typing.get_origin(argument) is not None:
             yield from _models_in(argument)
 
@@ -321,8 +321,8 @@ def _models_at_path(model: type[BaseModel], keys: KeyPath) -> list[type[BaseMode
         if isinstance(key, int):
             continue
         fields = [field for m in models for name, field in m.model_fields.items() if key in (name, field.alias)]
-        submodels = [nested for field in fields for nested in _models_in(field.annotation)]
-        models = submodels or models  # a key of a free mapping (a variant's name) stays with the models of its values
+        key_models = [nested for field in fields for nested in _models_in(field.annotation)]
+        models = key_models or models  # a key of a free mapping (a variant's name) stays with the models of its values
     return models
 
 

@@ -5,7 +5,7 @@ Importing it loads neither torch nor lm-eval nor scikit-learn.
 
 from capgap.classification.behavioural_evidence import behaviour_evidence
 from capgap.classification.classify_source import classify
-from capgap.classification.evidence import Evidence, EvidenceReason, ItemText, ProbedModel
+from capgap.classification.evidence import AskedModel, Evidence, EvidenceReason, ItemText
 from capgap.classification.files import (
     check_output_path,
     label_lines,
@@ -24,7 +24,7 @@ __all__ = [
     "LabelledItems",
     "ItemText",
     "EvidenceReason",
-    "ProbedModel",
+    "AskedModel",
     "unlabelled_items",
     "behaviour_evidence",
     "classifier_facts",

@@ -34,15 +34,15 @@ stay what they are when slopes are halved or doubled and middles moved is (`test
 import math
 from dataclasses import dataclass
 
-from capgap.classification.evidence import Evidence, EvidenceReason, ProbedModel
+from capgap.classification.evidence import AskedModel, Evidence, EvidenceReason
 from capgap.stats import Estimate
 
 _Z_975 = 1.959963984540054
-_MIN_ABILITY = 0.01  # of an ability
+_ABILITY_FLOOR = 0.01  # of an ability
 
 
 @dataclass(frozen=True)
-class BehaviourLinkFunction:
+class ReasoningLogitLink:
     """A straight line from a behaviour to the log-odds of reasoning, cut at both ends."""
 
     midpoint: float
@@ -63,28 +63,28 @@ class BehaviourLinkFunction:
         return max(-self.cap, min(self.cap, self.slope * (value - self.midpoint)))
 
 
-LINKS: dict[str, BehaviourLinkFunction] = {
-    "steps": BehaviourLinkFunction(
+LINKS: dict[str, ReasoningLogitLink] = {
+    "steps": ReasoningLogitLink(
         0.2, 10.0, 3.0, 1.0, "thoughts mend {x} % [{low}, {high}] of the errors made without them", 1.0
     ),
-    "fact": BehaviourLinkFunction(
+    "fact": ReasoningLogitLink(
         0.5, 4.0, 2.0, 1.0, "thoughts bring {x} % [{low}, {high}] of what the fact or the steps in the prompt bring"
     ),
-    "entropy": BehaviourLinkFunction(
+    "entropy": ReasoningLogitLink(
         0.5, 4.0, 2.0, 1.0, "without thoughts {x} % [{low}, {high}] undecided where it is right with them"
     ),
-    "numbers": BehaviourLinkFunction(
+    "numbers": ReasoningLogitLink(
         0.5, 2.0, 1.0, 1.5, "other numbers in the question move {x} % [{low}, {high}] of the answer", 1.0
     ),
-    "size": BehaviourLinkFunction(
+    "size": ReasoningLogitLink(
         0.1, -5.0, 1.0, 1.5, "ten times the parameters add {x} points [{low}, {high}] without thoughts"
     ),
 }
 """Behaviour → its link."""
 
 
-def behaviour_to_evidence(
-    name: str, estimate: Estimate, models: tuple[ProbedModel, ...], *, ability: float = 1.0
+def estimate_to_evidence(
+    name: str, estimate: Estimate, models: tuple[AskedModel, ...], *, ability: float = 1.0
 ) -> Evidence | None:
     """The evidence of one behaviour, through its link.
 
@@ -109,17 +109,17 @@ def behaviour_to_evidence(
     if estimate.status == "refused" or math.isnan(estimate.estimate):
         return None
     link = LINKS[name]
-    end_logits = [link(x) if math.isfinite(x) else open_logit for x, open_logit in _interval_ends(link, estimate)]
+    end_logits = [link(x) if math.isfinite(x) else capped_logit for x, capped_logit in _ci_ends_and_cap(link, estimate)]
     sampling = abs(end_logits[1] - end_logits[0]) / (2 * _Z_975)
     logit = link(estimate.estimate)
     point_and_ci = {"x": estimate.estimate, "low": estimate.conf_low, "high": estimate.conf_high}
     words = link.words.format(**{key: f"{100 * min(value, link.max_value):.0f}" for key, value in point_and_ci.items()})
-    names = ", ".join(probed_model.name for probed_model in models[:4]) + (" …" if len(models) > 4 else "")
-    sd = math.hypot(sampling, link.link_sd / max(ability, _MIN_ABILITY))
+    names = ", ".join(asked_model.name for asked_model in models[:4]) + (" …" if len(models) > 4 else "")
+    sd = math.hypot(sampling, link.link_sd / max(ability, _ABILITY_FLOOR))
     return Evidence("behaviour", logit, sd, (EvidenceReason(f"{words} ({names})", logit),), shared=0.5, models=models)
 
 
-def _interval_ends(link: BehaviourLinkFunction, estimate: Estimate) -> tuple[tuple[float, float], tuple[float, float]]:
+def _ci_ends_and_cap(link: ReasoningLogitLink, estimate: Estimate) -> tuple[tuple[float, float], tuple[float, float]]:
     """The ends of the interval, each with the log-odds that stand for an end that is unknown."""
     sign = math.copysign(link.cap, link.slope)
     return (estimate.conf_low, -sign), (estimate.conf_high, sign)

@@ -27,20 +27,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from capgap import schema
-from capgap.classification.behaviour_links import behaviour_to_evidence
-from capgap.classification.evidence import Evidence, ProbedModel
+from capgap.classification.behaviour_links import estimate_to_evidence
+from capgap.classification.evidence import AskedModel, Evidence
 from capgap.schema.remarks import Reason, Remark
 from capgap.stats import Design, Estimate, accuracy, mean_estimate, ratio_of_means, refused
 
-__all__ = ["MIN_ITEMS", "TaskBehaviour", "behaviour_evidence", "task_behaviours"]
+__all__ = ["MIN_ITEMS", "TaskBehaviour", "behaviour_evidence", "measure_by_task"]
 
 MIN_ITEMS = 10
 """Below so many items of a task its models' answers are no evidence."""
 VARIANTS_BY_ROLE = {"without": ("direct", "default"), "with": ("cot",), "fact": ("fact",), "numbers": ("numbers",)}
 """Role → the variants that can play it, the first that was asked."""
-_MAX_SMALLEST_ACCURACY = 0.9  # a task that the smallest model solves can't grow with size
-_MIN_SIZES = 3
-_MIN_SIZE_RATIO = 3.0  # least ratio of the largest to the smallest number of parameters
+_MAX_SMALL_MODEL_ACC = 0.9  # a task that the smallest model solves can't grow with size
+_MIN_MODEL_SIZES = 3
+_MIN_PARAMETER_RATIO = 3.0  # least ratio of the largest to the smallest number of parameters
 Floats = NDArray[np.float64]
 
 
@@ -52,7 +52,7 @@ class TaskBehaviour:
     """``steps``, ``fact``, ``entropy``, ``numbers`` or ``size``; see `capgap.classification.behaviour_links`."""
     estimate: Estimate
     """With its 95 % interval; refused, with the reason, where the answers cannot say it."""
-    models: tuple[ProbedModel, ...]
+    models: tuple[AskedModel, ...]
     """Who was able, and asked in the way that it needs."""
     ability: float = 1.0
     """How able they are, weighted by ability, above 0 to 1."""
@@ -60,11 +60,11 @@ class TaskBehaviour:
     @property
     def evidence(self) -> Evidence | None:
         """Its word on the task; None where it was refused."""
-        return behaviour_to_evidence(self.name, self.estimate, self.models, ability=self.ability)
+        return estimate_to_evidence(self.name, self.estimate, self.models, ability=self.ability)
 
 
 @dataclass(frozen=True)
-class _TaskAnswers:
+class _TaskAnswerArrays:
     """The answers to one task."""
 
     scores: Mapping[tuple[str, str], Floats]
@@ -75,7 +75,7 @@ class _TaskAnswers:
     """Cluster of each item."""
     chance: Floats
     """Expected score of a guess, NaN where unknown."""
-    models: Mapping[str, ProbedModel]
+    models: Mapping[str, AskedModel]
     """Name → who it is."""
     ability: Mapping[str, float] = field(default_factory=dict)
     """Name → ability of the models that are better than chance, above 0 to 1."""
@@ -85,15 +85,15 @@ class _TaskAnswers:
         """One stratum, items in their clusters."""
         return Design.of(np.zeros(len(self.cluster)), self.cluster)
 
-    def able_models(self, *roles: str) -> tuple[ProbedModel, ...]:
+    def able_models(self, *roles: str) -> tuple[AskedModel, ...]:
         """The able models that were asked in all these ways."""
         return tuple(self.models[m] for m in self.ability if all((m, role) in self.scores for role in roles))
 
-    def weighted_scores(self, models: Sequence[ProbedModel], role: str) -> Floats:
+    def weighted_scores(self, models: Sequence[AskedModel], role: str) -> Floats:
         """Sum of models' scores on each item, each times its ability, shape (items,)."""
         return np.asarray(np.sum([self.ability[m.name] * self.scores[m.name, role] for m in models], axis=0))
 
-    def behaviour(self, name: str, estimate: Estimate, models: Sequence[ProbedModel]) -> TaskBehaviour:
+    def behaviour(self, name: str, estimate: Estimate, models: Sequence[AskedModel]) -> TaskBehaviour:
         """A behaviour of these models, with their mean ability, weighted by itself."""
         weights = [self.ability[m.name] for m in models]
         return TaskBehaviour(name, estimate, tuple(models), sum(a * a for a in weights) / sum(weights))
@@ -118,11 +118,11 @@ def behaviour_evidence(outcomes: pd.DataFrame, models: pd.DataFrame | None = Non
     """
     return {
         task: tuple(e for task_behaviour in behaviours_of_task if (e := task_behaviour.evidence) is not None)
-        for task, behaviours_of_task in task_behaviours(outcomes, models).items()
+        for task, behaviours_of_task in measure_by_task(outcomes, models).items()
     }
 
 
-def task_behaviours(outcomes: pd.DataFrame, models: pd.DataFrame | None = None) -> dict[str, tuple[TaskBehaviour, ...]]:
+def measure_by_task(outcomes: pd.DataFrame, models: pd.DataFrame | None = None) -> dict[str, tuple[TaskBehaviour, ...]]:
     """Task → its behaviours, those that were refused among them.
 
     Parameters
@@ -134,9 +134,9 @@ def task_behaviours(outcomes: pd.DataFrame, models: pd.DataFrame | None = None) 
     sizes, hashes = _sizes_and_hashes(models)
     result: dict[str, tuple[TaskBehaviour, ...]] = {}
     for task, rows in primary.groupby("task", sort=False):
-        answers = _answers(rows, hashes)
-        behaviours_of_task = [measure(answers) for measure in (_cot_error_reduction, _fact, _entropy, _numbers)]
-        result[str(task)] = (*behaviours_of_task, _size(answers, sizes))
+        answers = _collect_answers(rows, hashes)
+        behaviours_of_task = [measure(answers) for measure in (_cot_error_reduction, _fact_ratio, _entropy, _numbers)]
+        result[str(task)] = (*behaviours_of_task, _slope_on_model_size(answers, sizes))
     return result
 
 
@@ -150,11 +150,11 @@ def _sizes_and_hashes(models: pd.DataFrame | None) -> tuple[dict[str, float], di
     return sizes, hashes
 
 
-def _answers(rows: pd.DataFrame, hashes: Mapping[str, str]) -> _TaskAnswers:
+def _collect_answers(rows: pd.DataFrame, hashes: Mapping[str, str]) -> _TaskAnswerArrays:
     """One task's rows as arrays over its items."""
-    index_of = {item: n for n, item in enumerate(rows["item"].unique())}
-    positions = rows["item"].map(index_of).to_numpy()
-    first_item_rows = rows.drop_duplicates("item")
+    index_by_item = {item: n for n, item in enumerate(rows["item"].unique())}
+    positions = rows["item"].map(index_by_item).to_numpy()
+    first_row_per_item = rows.drop_duplicates("item")
     chance = rows.groupby("item", sort=False)["chance"].max()
     scores: dict[tuple[str, str], Floats] = {}
     choices: dict[tuple[str, str], list[Floats | None]] = {}
@@ -165,34 +165,34 @@ def _answers(rows: pd.DataFrame, hashes: Mapping[str, str]) -> _TaskAnswers:
             if variant is None:
                 continue
             chosen = model_rows[model_rows["variant"] == variant]
-            if not _judgeable(chosen, variant, variants):
+            if not _can_judge_variant(chosen, variant, variants):
                 continue
             means = chosen.groupby(positions[rows.index.get_indexer(chosen.index)])["score"].mean()
-            scores[str(model), role] = np.full(len(index_of), np.nan)
+            scores[str(model), role] = np.full(len(index_by_item), np.nan)
             scores[str(model), role][means.index.to_numpy()] = means.to_numpy()
-            choices[str(model), role] = _choice_probabilities(chosen, index_of)
-    answers = _TaskAnswers(
+            choices[str(model), role] = _choice_probabilities(chosen, index_by_item)
+    answers = _TaskAnswerArrays(
         scores,
         choices,
-        np.asarray(pd.factorize(first_item_rows["cluster"])[0], dtype=np.int64),
+        np.asarray(pd.factorize(first_row_per_item["cluster"])[0], dtype=np.int64),
         chance.to_numpy(dtype=float),
-        {str(name): ProbedModel(str(name), hashes.get(str(name))) for name in sorted(set(rows["model"]))},
+        {str(name): AskedModel(str(name), hashes.get(str(name))) for name in sorted(set(rows["model"]))},
     )
     return replace(answers, ability={name: a for name in answers.models if (a := _ability(answers, name)) > 0})
 
 
-def _judgeable(rows: pd.DataFrame, variant: str, variants: Collection[str]) -> bool:
+def _can_judge_variant(rows: pd.DataFrame, variant: str, variants: Collection[str]) -> bool:
     """Whether a model's answers in one variant can be judged as that; `variants` are all in which it was asked."""
     if schema.is_unreadable(rows).mean() > schema.MAX_UNREADABLE_SHARE:
         return False
     return variant != "default" or "cot" in variants or bool((rows["format"] == "choose").all())
 
 
-def _choice_probabilities(rows: pd.DataFrame, index_of: Mapping[str, int]) -> list[Floats | None]:
+def _choice_probabilities(rows: pd.DataFrame, index_by_item: Mapping[str, int]) -> list[Floats | None]:
     """Probabilities of the choices of each item, of its first repeat; None where it did not choose."""
-    probabilities: list[Floats | None] = [None] * len(index_of)
+    probabilities: list[Floats | None] = [None] * len(index_by_item)
     for item, form, response in zip(rows["item"], rows["format"], rows["response"], strict=True):
-        if form != "choose" or not isinstance(response, str) or probabilities[index_of[item]] is not None:
+        if form != "choose" or not isinstance(response, str) or probabilities[index_by_item[item]] is not None:
             continue
         try:
             logprobs = np.array(json.loads(response), dtype=float)
@@ -200,11 +200,11 @@ def _choice_probabilities(rows: pd.DataFrame, index_of: Mapping[str, int]) -> li
             continue
         if logprobs.ndim == 1 and len(logprobs) > 1 and np.isfinite(logprobs).all():
             p = np.exp(logprobs - logprobs.max())
-            probabilities[index_of[item]] = p / p.sum()
+            probabilities[index_by_item[item]] = p / p.sum()
     return probabilities
 
 
-def _ability(answers: _TaskAnswers, model: str) -> float:
+def _ability(answers: _TaskAnswerArrays, model: str) -> float:
     """Accuracy with thoughts (else without) from 0 at chance to 1; 0 where it may be luck."""
     for role in ("with", "without"):
         scores = answers.scores.get((model, role))
@@ -217,26 +217,26 @@ def _ability(answers: _TaskAnswers, model: str) -> float:
     return 0.0
 
 
-def _cot_error_reduction(answers: _TaskAnswers) -> TaskBehaviour:
+def _cot_error_reduction(answers: _TaskAnswerArrays) -> TaskBehaviour:
     models = answers.able_models("without", "with")
     if not models:
-        return _not_asked("steps", "without and with thoughts that were not cut off")
-    no_cot_sum, cot_sum = answers.weighted_scores(models, "without"), answers.weighted_scores(models, "with")
+        return _refused_no_able_model("steps", "without and with thoughts that were not cut off")
+    no_cot_sum, cot_scores = answers.weighted_scores(models, "without"), answers.weighted_scores(models, "with")
     no_cot_errors = sum(answers.ability[m.name] for m in models) - no_cot_sum
-    ratio = answers.estimate_ratio(cot_sum - no_cot_sum, no_cot_errors, "the share of errors without thoughts")
+    ratio = answers.estimate_ratio(cot_scores - no_cot_sum, no_cot_errors, "the share of errors without thoughts")
     return answers.behaviour("steps", ratio, models)
 
 
-def _fact(answers: _TaskAnswers) -> TaskBehaviour:
+def _fact_ratio(answers: _TaskAnswerArrays) -> TaskBehaviour:
     models = answers.able_models("without", "with", "fact")
     if not models:
-        return _not_asked("fact", "without thoughts, with them, and with the fact")
-    no_cot_sum, cot_sum, fact_sum = (answers.weighted_scores(models, role) for role in ("without", "with", "fact"))
-    ratio = answers.estimate_ratio(cot_sum - no_cot_sum, fact_sum - no_cot_sum, "what the fact in the prompt brings")
+        return _refused_no_able_model("fact", "without thoughts, with them, and with the fact")
+    no_cot_sum, cot_scores, fact_sum = (answers.weighted_scores(models, role) for role in ("without", "with", "fact"))
+    ratio = answers.estimate_ratio(cot_scores - no_cot_sum, fact_sum - no_cot_sum, "what the fact in the prompt brings")
     return answers.behaviour("fact", ratio, models)
 
 
-def _entropy(answers: _TaskAnswers) -> TaskBehaviour:
+def _entropy(answers: _TaskAnswerArrays) -> TaskBehaviour:
     models = answers.able_models("without", "with")
     entropy, weights = np.zeros(len(answers.cluster)), np.zeros(len(answers.cluster))
     for model in models:
@@ -247,11 +247,11 @@ def _entropy(answers: _TaskAnswers) -> TaskBehaviour:
                 # of 1, whatever the number of choices; a probability of zero adds nothing
                 entropy[i] -= weight * (float((p * np.log(np.maximum(p, 1e-300))).sum()) / math.log(len(p)))
     if not weights.any():
-        return _not_asked("entropy", "to choose without thoughts and was right with them")
+        return _refused_no_able_model("entropy", "to choose without thoughts and was right with them")
     return answers.behaviour("entropy", answers.estimate_ratio(entropy, weights, "the share of right answers"), models)
 
 
-def _numbers(answers: _TaskAnswers) -> TaskBehaviour:
+def _numbers(answers: _TaskAnswerArrays) -> TaskBehaviour:
     models = answers.able_models("with", "numbers")
     total_variation, weights = np.zeros(len(answers.cluster)), np.zeros(len(answers.cluster))
     for model in models:
@@ -268,19 +268,19 @@ def _numbers(answers: _TaskAnswers) -> TaskBehaviour:
     return answers.behaviour("numbers", ratio, models)
 
 
-def _size(answers: _TaskAnswers, sizes: Mapping[str, float]) -> TaskBehaviour:
+def _slope_on_model_size(answers: _TaskAnswerArrays, sizes: Mapping[str, float]) -> TaskBehaviour:
     names = [m for (m, role) in answers.scores if role == "without" and m in sizes]
     x = np.log10([sizes[name] for name in names])
     n_sizes = len(set(x))
-    if n_sizes < _MIN_SIZES or x.max() - x.min() < math.log10(_MIN_SIZE_RATIO) or not answers.ability:
-        figures = {"n": n_sizes, "least": _MIN_SIZES, "span": _MIN_SIZE_RATIO}
-        return TaskBehaviour("size", refused(Remark(Reason.FEW_MODEL_SIZES, figures)), ())
+    if n_sizes < _MIN_MODEL_SIZES or x.max() - x.min() < math.log10(_MIN_PARAMETER_RATIO) or not answers.ability:
+        remark_values = {"n": n_sizes, "least": _MIN_MODEL_SIZES, "span": _MIN_PARAMETER_RATIO}
+        return TaskBehaviour("size", refused(Remark(Reason.FEW_MODEL_SIZES, remark_values)), ())
     y = np.array([answers.scores[name, "without"] for name in names])
     items_scored_by_all = np.isfinite(y).all(axis=0)
     if items_scored_by_all.sum() < MIN_ITEMS:
         return TaskBehaviour("size", _few_items(int(items_scored_by_all.sum())), ())
     smallest_accuracy = y[int(np.argmin(x))][items_scored_by_all].mean()
-    if smallest_accuracy > _MAX_SMALLEST_ACCURACY:
+    if smallest_accuracy > _MAX_SMALL_MODEL_ACC:
         return TaskBehaviour("size", refused(Remark(Reason.SOLVED_BY_SMALLEST, {"share": 100 * smallest_accuracy})), ())
     # an item's least-squares slope over the models; their mean is the task's
     slope = ((x - x.mean())[:, None] * y).sum(axis=0) / ((x - x.mean()) ** 2).sum()
@@ -288,7 +288,7 @@ def _size(answers: _TaskAnswers, sizes: Mapping[str, float]) -> TaskBehaviour:
     return TaskBehaviour("size", estimate, tuple(answers.models[n] for n in names), max(answers.ability.values()))
 
 
-def _not_asked(name: str, required_variants: str) -> TaskBehaviour:
+def _refused_no_able_model(name: str, required_variants: str) -> TaskBehaviour:
     return TaskBehaviour(name, refused(Remark(Reason.NO_ABLE_MODEL, {"ways": required_variants})), ())
 
 

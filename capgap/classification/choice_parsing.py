@@ -7,7 +7,7 @@ from capgap.classification.evidence import ItemText
 
 
 @dataclass(frozen=True)
-class QuestionParts:
+class StemAndChoices:
     """A question without what is wrapped around it."""
 
     stem: str
@@ -16,16 +16,16 @@ class QuestionParts:
     """The answers to choose from."""
 
 
-_HEADER = re.compile(r"\b(?:answer choices|choices|options)\s*:\s*", re.IGNORECASE)
-_LABELLED_LINE = re.compile(r"(?:^|\n)[ \t]*(?:\(?([A-Za-z]|\d{1,2})[.)]|[-*•])[ \t]+([^\n]*)")
-_INLINE_LABEL = re.compile(r"\(([A-Z])\)\s+")
-_BARE_LABEL = re.compile(r"\s*\(?(?:[A-Za-z]|\d)[.)]?\s*")
+_CHOICES_HEADING = re.compile(r"\b(?:answer choices|choices|options)\s*:\s*", re.IGNORECASE)
+_CHOICE_LINE_REGEX = re.compile(r"(?:^|\n)[ \t]*(?:\(?([A-Za-z]|\d{1,2})[.)]|[-*•])[ \t]+([^\n]*)")
+_INLINE_CHOICE_LABEL = re.compile(r"\(([A-Z])\)\s+")
+_LABEL_ONLY = re.compile(r"\s*\(?(?:[A-Za-z]|\d)[.)]?\s*")
 _QUESTION_PREFIX = re.compile(r"\s*(?:question|q|passage|context|problem)\s*:\s*", re.IGNORECASE)
 _ANSWER_CUE = re.compile(r"\s*\b(?:answer|a)\s*:\s*\Z", re.IGNORECASE)
 _INNER_QUESTION_PREFIX = re.compile(r"\n[ \t]*(?:question|q)\s*:\s*", re.IGNORECASE)
 
 
-def split_question(question: ItemText, limit: int) -> QuestionParts:
+def split_off_choices(question: ItemText, limit: int) -> StemAndChoices:
     """The stem of a question and its choices: those given, else those that stand in the text behind letters.
 
     Parameters
@@ -44,32 +44,32 @@ def split_question(question: ItemText, limit: int) -> QuestionParts:
     if tail:
         text = text[: len(text) - (len(text[-60:]) - tail.start())]
     item_choices = tuple(choice[:2000] for choice in question.choices[:50] if choice.strip())
-    if item_choices and not all(_BARE_LABEL.fullmatch(choice) and len(choice.strip()) <= 3 for choice in item_choices):
-        return QuestionParts(text.strip(), item_choices)
-    stem, text_choices = _split(text)
-    return QuestionParts(stem.strip(), text_choices or item_choices)
+    if item_choices and not all(_LABEL_ONLY.fullmatch(choice) and len(choice.strip()) <= 3 for choice in item_choices):
+        return StemAndChoices(text.strip(), item_choices)
+    stem, choices_in_text = _split_text_choices(text)
+    return StemAndChoices(stem.strip(), choices_in_text or item_choices)
 
 
-def _split(text: str) -> tuple[str, tuple[str, ...]]:
+def _split_text_choices(text: str) -> tuple[str, tuple[str, ...]]:
     """Stem and choices of a text that ends with them: behind a heading, or as lines that begin with A, B, C."""
-    headers = list(_HEADER.finditer(text))
+    headers = list(_CHOICES_HEADING.finditer(text))
     if headers:
         header = headers[-1]
-        choices = _labelled_choices("\n" + text[header.end() :])
+        choices = _parse_labelled_choices("\n" + text[header.end() :])
         if len(choices) > 1:
             return text[: header.start()], choices
     first_label = re.search(r"\n[ \t]*\(?A[.)][ \t]", text)
     if first_label:
-        choices = _labelled_choices(text[first_label.start() :])
+        choices = _parse_labelled_choices(text[first_label.start() :])
         if len(choices) > 1:
             return text[: first_label.start()], choices
     return text, ()
 
 
-def _labelled_choices(block: str) -> tuple[str, ...]:
+def _parse_labelled_choices(block: str) -> tuple[str, ...]:
     """What stands behind letters, numbers or dashes; up to fifty."""
-    lines = [match.group(2).strip() for match in _LABELLED_LINE.finditer(block)]
+    lines = [match.group(2).strip() for match in _CHOICE_LINE_REGEX.finditer(block)]
     if len(lines) < 2:
-        pieces = _INLINE_LABEL.split(block)  # alternates text and the letter that follows it
+        pieces = _INLINE_CHOICE_LABEL.split(block)  # alternates text and the letter that follows it
         lines = [choice.strip() for choice in pieces[2::2]]
     return tuple(line[:2000] for line in lines[:50] if line)

@@ -8,23 +8,23 @@ from typing import Any, Literal
 import pandas as pd
 
 from capgap import schema
-from capgap.battery import Battery, load_battery, prepare
+from capgap.battery import Battery, load_battery, prepare_battery
 from capgap.classification.behavioural_evidence import behaviour_evidence
 from capgap.classification.evidence import Evidence
-from capgap.classification.files import AnswerTables, join_answers, parse_items, read_answers, read_items
+from capgap.classification.files import OutcomesAndModels, join_answers, parse_items, read_answers, read_items
 from capgap.classification.labelling import LabelledItems, UnlabelledItem, classify_items, unlabelled_items
-from capgap.classification.pooling import MIXED_RANGE, PooledLabel
-from capgap.default_folders import CLASSIFY_FOLDER
+from capgap.classification.pooling import MIXED_P_RANGE, PooledLabel
+from capgap.default_folders import CLASSIFY_WORK_FOLDER
 from capgap.errors import UsageError
 from capgap.events import Listener, Note, ignore
 from capgap.models import add_permissions, expand_models
 
-__all__ = ["EvidenceKind", "classify"]
+__all__ = ["LabelEvidenceKind", "classify"]
 
-EvidenceKind = Literal["declared", "text", "behaviour"]
+LabelEvidenceKind = Literal["declared", "text", "behaviour"]
 AnyPath = str | PathLike[str]
 _N_TASKS_SHOWN = 40
-_N_CHARACTERS_SHOWN = 60  # of a name
+_SHOWN_NAME_LENGTH = 60  # of a name
 
 
 def classify(
@@ -32,13 +32,13 @@ def classify(
     *,
     models: AnyPath | Sequence[AnyPath] = (),
     outcomes: AnyPath | pd.DataFrame | Sequence[AnyPath | pd.DataFrame] = (),
-    evidence: Sequence[EvidenceKind] = (),
+    evidence: Sequence[LabelEvidenceKind] = (),
     limit: int | None = None,
     data_root: AnyPath | None = None,
     device: str | None = None,
     allow_code: bool = False,
     allow_pickle: bool = False,
-    work: AnyPath = CLASSIFY_FOLDER,
+    work: AnyPath = CLASSIFY_WORK_FOLDER,
     on_event: Listener = ignore,
 ) -> pd.DataFrame:
     """The `labels` table of questions or of a battery: knowledge or reasoning, how sure, and why.
@@ -88,7 +88,7 @@ def classify(
     specs, tables = _as_list(models), _as_list(outcomes)
     if evidence and "behaviour" not in evidence and (specs or tables):
         raise UsageError("models and outcomes give evidence of behaviour, which evidence (--evidence) leaves out.")
-    items = _read_source(source, limit, data_root, allow_code)
+    items = _read_source_items(source, limit, data_root, allow_code)
     answers = [
         (schema.validate(table, schema.OUTCOMES, source="outcomes"), schema.empty(schema.MODELS))
         if isinstance(table, pd.DataFrame)
@@ -99,12 +99,12 @@ def classify(
         # torch and lm-eval are loaded here, where models are asked, and nowhere else in this package
         from capgap.classification.probing import probe_models
 
-        permissions = [key for key, allowed in (("allow_code", allow_code), ("allow_pickle", allow_pickle)) if allowed]
-        expanded = expand_models([add_permissions(fspath(spec), permissions) for spec in specs])
-        answers.append(probe_models(expanded, items, Path(work), device=device, on_event=on_event))
+        permissions = [key for key, granted in (("allow_code", allow_code), ("allow_pickle", allow_pickle)) if granted]
+        expanded_specs = expand_models([add_permissions(fspath(spec), permissions) for spec in specs])
+        answers.append(probe_models(expanded_specs, items, Path(work), device=device, on_event=on_event))
     labelled = classify_items(
         items,
-        answer_evidence=_evidence_by_task(items, answers, on_event) if answers else {},
+        answer_evidence=_answer_evidence_by_task(items, answers, on_event) if answers else {},
         text=None if not evidence or "text" in evidence else lambda _: [],
         declarations=not evidence or "declared" in evidence,
     )
@@ -118,7 +118,7 @@ def _as_list(value: Any) -> list[Any]:
     return [value] if isinstance(value, (str, PathLike, pd.DataFrame)) else list(value)
 
 
-def _read_source(
+def _read_source_items(
     source: AnyPath | Battery | pd.DataFrame | Sequence[str],
     limit: int | None,
     data_root: AnyPath | None,
@@ -133,20 +133,20 @@ def _read_source(
         root = None if data_root is None else Path(data_root)
         source = load_battery(fspath(source), data_root=root, allow_code=allow_code)
     if isinstance(source, Battery):
-        return unlabelled_items(prepare(source, limit=limit))
-    rows = _known_cells(source) if isinstance(source, pd.DataFrame) else ({"text": text} for text in source)
+        return unlabelled_items(prepare_battery(source, limit=limit))
+    rows = _rows_without_nulls(source) if isinstance(source, pd.DataFrame) else ({"text": text} for text in source)
     return parse_items(enumerate(rows, 1), Path("questions"), limit=limit)
 
 
-def _known_cells(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _rows_without_nulls(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The rows without what is null; arrays, which Parquet makes of lists, as lists."""
     for row in frame.to_dict("records"):
         cells = {str(key): cell.tolist() if hasattr(cell, "tolist") else cell for key, cell in row.items()}
         yield {key: cell for key, cell in cells.items() if isinstance(cell, (list, tuple)) or pd.notna(cell)}
 
 
-def _evidence_by_task(
-    items: Sequence[UnlabelledItem], answers: Sequence[AnswerTables], on_event: Listener
+def _answer_evidence_by_task(
+    items: Sequence[UnlabelledItem], answers: Sequence[OutcomesAndModels], on_event: Listener
 ) -> Mapping[str, Sequence[Evidence]]:
     """Task → evidence from answers, for the tasks of these items."""
     tasks = {item.task for item in items}
@@ -165,7 +165,7 @@ def _evidence_by_task(
 
 def _summary(items: Sequence[UnlabelledItem], labelled: LabelledItems) -> list[Note]:
     """The label of each task, how many items there are of each capability, and how declarations fared."""
-    labels, low, high = labelled.labels, *MIXED_RANGE
+    labels, low, high = labelled.labels, *MIXED_P_RANGE
     notes = [Note(_task_line(name, label)) for name, label in list(labelled.tasks.items())[:_N_TASKS_SHOWN]]
     if len(labelled.tasks) > _N_TASKS_SHOWN:
         notes.append(Note(f"and {len(labelled.tasks) - _N_TASKS_SHOWN:,} more tasks"))
@@ -180,12 +180,12 @@ def _summary(items: Sequence[UnlabelledItem], labelled: LabelledItems) -> list[N
         )
     )
     pairs = [(item, label) for item, label in zip(items, labels["capability"], strict=True) if item.capability]
-    contradicting = [(item, label) for item, label in pairs if item.capability != label]
-    if "declared" in evidence_kinds and contradicting:
-        item, label = contradicting[0]
+    contradicting_pairs = [(item, label) for item, label in pairs if item.capability != label]
+    if "declared" in evidence_kinds and contradicting_pairs:
+        item, label = contradicting_pairs[0]
         sentence = (
-            f"{len(contradicting):,} items are labelled otherwise than declared, the first is "
-            f"{item.item[:_N_CHARACTERS_SHOWN]} of {item.task[:_N_CHARACTERS_SHOWN]}: declared {item.capability}, "
+            f"{len(contradicting_pairs):,} items are labelled otherwise than declared, the first is "
+            f"{item.item[:_SHOWN_NAME_LENGTH]} of {item.task[:_SHOWN_NAME_LENGTH]}: declared {item.capability}, "
             f"labelled {label}."
         )
         notes.append(Note(sentence, "warning"))
@@ -197,7 +197,7 @@ def _summary(items: Sequence[UnlabelledItem], labelled: LabelledItems) -> list[N
 
 
 def _task_line(name: str, label: PooledLabel) -> str:
-    supporting_reason = next((r for r in label.reasons if r.weight * label.logit > 0), None)  # reasons: heaviest first
+    main_reason = next((r for r in label.reasons if r.weight * label.logit > 0), None)  # reasons: heaviest first
     interval = f"p {label.p:.2f} [{label.conf_low:.2f}, {label.conf_high:.2f}]"
-    reason = f"; {supporting_reason.words}" if supporting_reason else ""
-    return f"{name[:_N_CHARACTERS_SHOWN]}: {label.capability}, {interval}{reason}"
+    reason = f"; {main_reason.words}" if main_reason else ""
+    return f"{name[:_SHOWN_NAME_LENGTH]}: {label.capability}, {interval}{reason}"

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from capgap.classification.features import FEATURES
 from capgap.errors import TableError
 
-__all__ = ["Calibration", "Coefficients"]
+__all__ = ["LogitCalibration", "TextModelCoefficients"]
 
 VERSION = 1
-_COLUMNS = ("mean", "scale", "weight")
-_NUMBERS = ("clip", "intercept", "family_sd", "item_sd")
+_FEATURE_KEYS = ("mean", "scale", "weight")
+_SCALAR_KEYS = ("clip", "intercept", "family_sd", "item_sd")
 
 
 @dataclass(frozen=True)
-class Calibration:
+class LogitCalibration:
     """Calibration of the regression's log-odds to probabilities that hold for families that it has not seen.
 
     ``p = low + (1 - low - high) / (1 + exp(-(slope * x + offset)))``: however sure the text looks, some share of new
@@ -50,7 +50,7 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Coefficients:
+class TextModelCoefficients:
     """The fitted text model: what the JSON file holds."""
 
     mean: NDArray[np.float64]
@@ -65,7 +65,7 @@ class Coefficients:
     """Log-odds of a word that stands in the question."""
     intercept: float
     """Log-odds of an average item without any of the words."""
-    calibration: Calibration
+    calibration: LogitCalibration
     """From the regression's log-odds to those of the labels."""
     family_sd: float
     """Standard deviation of the calibrated log-odds between families of one label that the fit had not seen."""
@@ -86,7 +86,7 @@ class Coefficients:
 
     def to_json(self) -> str:
         """The file's text."""
-        columns = [getattr(self, key).tolist() for key in _COLUMNS]
+        columns = [getattr(self, key).tolist() for key in _FEATURE_KEYS]
         data = {
             "version": VERSION,
             "about": self.provenance,
@@ -96,7 +96,7 @@ class Coefficients:
             "item_sd": self.item_sd,
             "clip": self.clip,
             "features": [
-                {"name": feature.name, **dict(zip(_COLUMNS, values, strict=True))}
+                {"name": feature.name, **dict(zip(_FEATURE_KEYS, values, strict=True))}
                 for feature, *values in zip(FEATURES, *columns, strict=True)
             ],
             "words": dict(sorted(self.words.items())),
@@ -105,7 +105,7 @@ class Coefficients:
         return text[:-2] + ',\n "known": ' + json.dumps(" ".join(sorted(self.known)), ensure_ascii=False) + "\n}\n"
 
     @classmethod
-    def from_json(cls, text: str, source: str) -> "Coefficients":
+    def from_json(cls, text: str, source: str) -> "TextModelCoefficients":
         """Read the file's text.
 
         Parameters
@@ -124,11 +124,11 @@ class Coefficients:
         try:
             data = json.loads(text)
             matches = data["version"] == VERSION and [f["name"] for f in data["features"]] == [f.name for f in FEATURES]
-            numbers: dict[str, Any] = {key: float(data[key]) for key in _NUMBERS}
-            numbers |= {key: np.array([float(feature[key]) for feature in data["features"]]) for key in _COLUMNS}
+            numbers: dict[str, Any] = {key: float(data[key]) for key in _SCALAR_KEYS}
+            numbers |= {key: np.array([float(feature[key]) for feature in data["features"]]) for key in _FEATURE_KEYS}
             coefficients = cls(
                 **numbers,
-                calibration=Calibration(**{key: float(value) for key, value in data["calibration"].items()}),
+                calibration=LogitCalibration(**{key: float(value) for key, value in data["calibration"].items()}),
                 words={str(word): float(value) for word, value in data["words"].items()},
                 known=frozenset(data["known"].split()),
                 provenance=dict(data["about"]),

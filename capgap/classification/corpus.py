@@ -31,7 +31,7 @@ class ItemFamily:
     """Whether the family counts in the table; families that only help to fit do not."""
 
 
-class _FamilySpec(BaseModel):
+class _ItemFamilySpec(BaseModel):
     """A family as the YAML file has it."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -54,11 +54,11 @@ class _FamilySpec(BaseModel):
         return files
 
 
-class _CorpusSpec(BaseModel):
+class _LabelledCorpusSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     version: int = 1
-    families: list[_FamilySpec] = Field(min_length=1)
+    families: list[_ItemFamilySpec] = Field(min_length=1)
 
 
 def read_corpus(folder: str | Path) -> tuple[ItemFamily, ...]:
@@ -85,7 +85,7 @@ def read_corpus(folder: str | Path) -> tuple[ItemFamily, ...]:
         raise TableError(f"{folder}: no such folder. A corpus is a folder with the files that its corpus.yaml names.")
     declaration = folder / "corpus.yaml"
     document = read_yaml(declaration if declaration.is_file() else Path(__file__).with_name("corpus.yaml"))
-    family_specs = document.validated(_CorpusSpec, error=TableError, file_kind="corpus").families
+    family_specs = document.validated(_LabelledCorpusSpec, error=TableError, file_kind="corpus").families
     names = [family_spec.family for family_spec in family_specs]
     for n, family_spec in enumerate(family_specs):
         if family_spec.family in names[:n]:
@@ -93,7 +93,7 @@ def read_corpus(folder: str | Path) -> tuple[ItemFamily, ...]:
     return tuple(_read_family(folder, family_spec) for family_spec in family_specs)
 
 
-def _read_family(folder: Path, family_spec: _FamilySpec) -> ItemFamily:
+def _read_family(folder: Path, family_spec: _ItemFamilySpec) -> ItemFamily:
     keys = [family_spec.text] if isinstance(family_spec.text, str) else family_spec.text
     choices = None if family_spec.choices == "letters" else family_spec.choices
     questions = tuple(

@@ -22,13 +22,13 @@ below what a declaration is worth.
 from capgap.battery.catalogue import known_label
 from capgap.classification.evidence import Evidence, EvidenceReason
 
-_BATTERY_STRENGTH = (3.9, 0.6)
-_CATALOGUE_STRENGTH = (2.9, 0.8)
-_MIXED_LOGIT_SD = 0.5
-_CAPABILITY_SIGN = {"knowledge": -1.0, "mixed": 0.0, "reasoning": 1.0}
+_BATTERY_LOGIT_AND_SD = (3.9, 0.6)
+_CATALOGUE_LOGIT_AND_SD = (2.9, 0.8)
+_MIXED_LABEL_LOGIT_SD = 0.5
+_CAPABILITY_LOGIT_SIGN = {"knowledge": -1.0, "mixed": 0.0, "reasoning": 1.0}
 
 
-def weigh_label(capability: str | None, task: str | None, *, declarer: str | None = None) -> Evidence | None:
+def weigh_label(capability: str | None, task: str | None, *, labeller: str | None = None) -> Evidence | None:
     """The evidence of a declaration on an item, or on all items of a task.
 
     Parameters
@@ -37,7 +37,7 @@ def weigh_label(capability: str | None, task: str | None, *, declarer: str | Non
         ``knowledge``, ``reasoning``, ``mixed``, or None where nothing is declared.
     task
         The task's name, for the catalogue; None where it has none.
-    declarer
+    labeller
         Who declared `capability`. None for a task of lm-eval, where a battery takes over the catalogue's labels: the
         catalogue's word, reason and doubt, where it says the same.
 
@@ -46,26 +46,26 @@ def weigh_label(capability: str | None, task: str | None, *, declarer: str | Non
     Evidence or None
         None where neither the item nor the catalogue says anything.
     """
-    catalogued = known_label(task) if task else None
-    if catalogued is not None and (capability is None or (declarer is None and capability == catalogued.capability)):
-        logit, sd = _weight(catalogued.capability, _CATALOGUE_STRENGTH)
-        reason_and_source = f"{catalogued.reason} Source: {catalogued.source}"
-        words = f"the catalogue of lm-eval's tasks calls {task} {catalogued.capability}: {reason_and_source}"
+    task_label = known_label(task) if task else None
+    if task_label is not None and (capability is None or (labeller is None and capability == task_label.capability)):
+        logit, sd = _label_logit_and_sd(task_label.capability, _CATALOGUE_LOGIT_AND_SD)
+        reason_and_source = f"{task_label.reason} Source: {task_label.source}"
+        words = f"the catalogue of lm-eval's tasks calls {task} {task_label.capability}: {reason_and_source}"
     elif capability is not None:
-        logit, sd = _weight(capability, _BATTERY_STRENGTH)
-        words = f"{declarer or 'its battery'} declares it {capability}"
+        logit, sd = _label_logit_and_sd(capability, _BATTERY_LOGIT_AND_SD)
+        words = f"{labeller or 'its battery'} declares it {capability}"
     else:
         return None
     return Evidence("declared", logit, sd, (EvidenceReason(words, logit),), shared=1.0)
 
 
-def shared_declaration(evidence: list[Evidence | None]) -> Evidence | None:
+def find_shared_declaration(evidence: list[Evidence | None]) -> Evidence | None:
     """The one declaration that all items of a task share; None where they differ or one has none."""
     declaration = evidence[0] if evidence else None
     return declaration if declaration is not None and all(other == declaration for other in evidence) else None
 
 
-def _weight(capability: str, strength: tuple[float, float]) -> tuple[float, float]:
-    logit, sd = strength
+def _label_logit_and_sd(capability: str, declared_logit_and_sd: tuple[float, float]) -> tuple[float, float]:
+    logit, sd = declared_logit_and_sd
     """Log-odds and standard deviation of a capability declared with that strength."""
-    return (0.0, _MIXED_LOGIT_SD) if capability == "mixed" else (_CAPABILITY_SIGN[capability] * logit, sd)
+    return (0.0, _MIXED_LABEL_LOGIT_SD) if capability == "mixed" else (_CAPABILITY_LOGIT_SIGN[capability] * logit, sd)

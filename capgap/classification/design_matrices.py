@@ -21,7 +21,7 @@ class DesignMatrices:
     """Index of each item's family, shape (items,)."""
     reasoning: NDArray[np.bool_]
     """Label of each item, shape (items,)."""
-    dense: NDArray[np.float64]
+    feature_matrix: NDArray[np.float64]
     """Features, shape (items, features)."""
     words: Any
     """Sparse, shape (items, vocabulary): 1 where the word stands in the item."""
@@ -54,8 +54,8 @@ def make_design(families: Sequence[ItemFamily]) -> DesignMatrices:
 
     feature_sets = [item_features(question) for members in families for question in members.questions]
     indices = np.repeat(np.arange(len(families)), [len(members.questions) for members in families])
-    n_items_with = Counter(word for features in feature_sets for word in features.words)
-    vocabulary = tuple(sorted(word for word, n in n_items_with.items() if n > 1))
+    n_items_by_word = Counter(word for features in feature_sets for word in features.words)
+    vocabulary = tuple(sorted(word for word, n in n_items_by_word.items() if n > 1))
     column = {word: n for n, word in enumerate(vocabulary)}
     cells = [(i, column[word]) for i, features in enumerate(feature_sets) for word in features.words if word in column]
     rows, columns = np.array(cells, dtype=int).reshape(-1, 2).T
@@ -69,15 +69,15 @@ def make_design(families: Sequence[ItemFamily]) -> DesignMatrices:
         families=tuple(families),
         family=indices,
         reasoning=np.array([members.reasoning for members in families])[indices],
-        dense=table(feature_sets),
+        feature_matrix=table(feature_sets),
         words=words,
         vocabulary=vocabulary,
         shares=np.asarray((member @ words).todense()) / sizes[:, None],
     )
 
 
-def balanced(
-    family_index: NDArray[np.intp], reasoning: NDArray[np.bool_], family_weights: NDArray[np.float64]
+def balanced_item_weights(
+    family_index: NDArray[np.intp], reasoning: NDArray[np.bool_], weight_per_family: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Item weights by which the two classes count alike, and the families of a class by their emphasis.
 
@@ -87,7 +87,7 @@ def balanced(
         Index of each item's family, shape (items,).
     reasoning
         Label of each item, shape (items,).
-    family_weights
+    weight_per_family
         Of each family, shape (families,); equal numbers let families count alike whatever their size.
 
     Returns
@@ -95,8 +95,8 @@ def balanced(
     array
         Shape (items,); they sum to the number of items.
     """
-    sizes = np.bincount(family_index, minlength=len(family_weights))
-    weights = np.asarray(family_weights[family_index] / sizes[family_index], dtype=float)
+    sizes = np.bincount(family_index, minlength=len(weight_per_family))
+    weights = np.asarray(weight_per_family[family_index] / sizes[family_index], dtype=float)
     for label in (False, True):
         has_label = reasoning == label
         if has_label.any():

@@ -35,7 +35,7 @@ class EvidenceReason:
 
 
 @dataclass(frozen=True)
-class ProbedModel:
+class AskedModel:
     """A model whose answers evidence rests on."""
 
     name: str
@@ -58,7 +58,7 @@ class Evidence:
     """Heaviest first."""
     shared: float = 0.8
     """Share of the variance ``sd ** 2`` that the items of one task have in common, and that many items don't mend."""
-    models: tuple[ProbedModel, ...] = ()
+    models: tuple[AskedModel, ...] = ()
     """Whose answers it rests on; such labels say nothing about a comparison of these models."""
 
     @property

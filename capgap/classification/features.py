@@ -11,17 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from capgap.classification.choice_parsing import QuestionParts, split_question
+from capgap.classification.choice_parsing import StemAndChoices, split_off_choices
 from capgap.classification.evidence import ItemText
-from capgap.classification.lexicon import WORD_KINDS, WORD_LISTS
+from capgap.classification.lexicon import COUNTED_WORD_KINDS, WORD_LISTS
 
-__all__ = ["FEATURES", "Feature", "ItemFeatures", "item_features", "scaled", "table"]
+__all__ = ["FEATURES", "TextFeature", "ItemFeatures", "item_features", "scaled", "table"]
 
-MAX_CHARACTERS = 50_000
+MAX_QUESTION_CHARACTERS = 50_000
 
 
 @dataclass(frozen=True)
-class Feature:
+class TextFeature:
     """One feature."""
 
     name: str
@@ -32,58 +32,58 @@ class Feature:
     """``count`` (its logarithm counts), ``share`` or ``yes`` (0 or 1)."""
 
 
-_QUESTIONS = ("who", "which", "what", "when", "where", "why", "how many", "how", "yes or no", "no question")
+_QUESTION_KINDS = ("who", "which", "what", "when", "where", "why", "how many", "how", "yes or no", "no question")
 
-FEATURES: tuple[Feature, ...] = (
-    Feature("words", "length", "count"),
-    Feature("sentences before the question", "sentences", "count"),
-    Feature("lines", "sentences", "count"),
-    Feature("share of topic words", "topic", "share"),
-    Feature("commas in a sentence", "sentences", "count"),
-    Feature("material", "material", "count"),
-    Feature("numbers", "quantities", "count"),
-    Feature("two numbers or more", "quantities", "yes"),
-    Feature("numbers of something", "quantities", "count"),
-    Feature("years", "years", "count"),
-    Feature("dates", "dates", "count"),
-    Feature("operators", "symbols", "count"),
-    Feature("share of symbols", "symbols", "share"),
-    Feature("brackets", "symbols", "count"),
-    Feature("depth of brackets", "symbols", "count"),
-    Feature("single letters", "symbols", "count"),
-    Feature("quotation marks", "quotes", "count"),
-    *(Feature(kind, kind, "count") for kind in WORD_KINDS),
-    Feature("instruction", "instruction", "yes"),
-    Feature("instruction with material", "instruction", "yes"),
-    Feature("request to recall", "instruction", "yes"),
-    Feature("names", "names", "count"),
-    Feature("full names", "names", "count"),
-    Feature("share of names", "names", "share"),
-    Feature("persons by first name", "persons", "count"),
-    Feature("names said again", "repetition", "count"),
-    Feature("words said again", "repetition", "share"),
-    Feature("question's words said before", "repetition", "share"),
-    Feature("things in several sentences", "repetition", "count"),
-    Feature("pronouns in the question", "repetition", "count"),
-    Feature("new words in the question", "new words", "count"),
-    Feature("yes or no to choose", "choices", "yes"),
-    Feature("numbers to choose", "choices", "share"),
-    Feature("choices told in the text", "choices told", "share"),
-    Feature("choices made of the same words", "choices told", "share"),
-    Feature("names to choose", "choices", "share"),
-    Feature("share of the item in its choices", "choices", "share"),
-    *(Feature(f"asks: {question}", "question", "yes") for question in _QUESTIONS),
+FEATURES: tuple[TextFeature, ...] = (
+    TextFeature("words", "length", "count"),
+    TextFeature("sentences before the question", "sentences", "count"),
+    TextFeature("lines", "sentences", "count"),
+    TextFeature("share of topic words", "topic", "share"),
+    TextFeature("commas in a sentence", "sentences", "count"),
+    TextFeature("material", "material", "count"),
+    TextFeature("numbers", "quantities", "count"),
+    TextFeature("two numbers or more", "quantities", "yes"),
+    TextFeature("numbers of something", "quantities", "count"),
+    TextFeature("years", "years", "count"),
+    TextFeature("dates", "dates", "count"),
+    TextFeature("operators", "symbols", "count"),
+    TextFeature("share of symbols", "symbols", "share"),
+    TextFeature("brackets", "symbols", "count"),
+    TextFeature("depth of brackets", "symbols", "count"),
+    TextFeature("single letters", "symbols", "count"),
+    TextFeature("quotation marks", "quotes", "count"),
+    *(TextFeature(kind, kind, "count") for kind in COUNTED_WORD_KINDS),
+    TextFeature("instruction", "instruction", "yes"),
+    TextFeature("instruction with material", "instruction", "yes"),
+    TextFeature("request to recall", "instruction", "yes"),
+    TextFeature("names", "names", "count"),
+    TextFeature("full names", "names", "count"),
+    TextFeature("share of names", "names", "share"),
+    TextFeature("persons by first name", "persons", "count"),
+    TextFeature("names said again", "repetition", "count"),
+    TextFeature("words said again", "repetition", "share"),
+    TextFeature("question's words said before", "repetition", "share"),
+    TextFeature("things in several sentences", "repetition", "count"),
+    TextFeature("pronouns in the question", "repetition", "count"),
+    TextFeature("new words in the question", "new words", "count"),
+    TextFeature("yes or no to choose", "choices", "yes"),
+    TextFeature("numbers to choose", "choices", "share"),
+    TextFeature("choices told in the text", "choices told", "share"),
+    TextFeature("choices made of the same words", "choices told", "share"),
+    TextFeature("names to choose", "choices", "share"),
+    TextFeature("share of the item in its choices", "choices", "share"),
+    *(TextFeature(f"asks: {question}", "question", "yes") for question in _QUESTION_KINDS),
 )
 
-_KINDS_BY_WORD: dict[str, tuple[str, ...]] = {
-    word: tuple(name for name, kind in WORD_KINDS.items() if word in kind.words)
-    for word in frozenset().union(*(kind.words for kind in WORD_KINDS.values()))
+_WORD_KINDS_BY_WORD: dict[str, tuple[str, ...]] = {
+    word: tuple(name for name, kind in COUNTED_WORD_KINDS.items() if word in kind.words)
+    for word in frozenset().union(*(kind.words for kind in COUNTED_WORD_KINDS.values()))
 }
 
 _TOKEN_PATTERN = re.compile(r"\d{1,4}[/-]\d{1,2}[/-]\d{1,4}|[^\W\d_]+(?:['’][^\W\d_]+)*|\d+(?:[.,]\d+)*|\n+|[^\w\s]|_")
 _SENTENCE_ENDS = frozenset(".?!;")
-_OPERATORS = frozenset("+-*/=<>^%×÷−·≤≥≠&|")
-_OPENING_BRACKETS, _ALL_BRACKETS = frozenset("([{<"), frozenset("()[]{}<>")
+_OPERATOR_CHARACTERS = frozenset("+-*/=<>^%×÷−·≤≥≠&|")
+_OPENING_BRACKETS, _BRACKET_CHARACTERS = frozenset("([{<"), frozenset("()[]{}<>")
 _QUOTES = frozenset("\"“”'`")
 _PUNCTUATION = frozenset(".,?!;:'\"’“”-–—()…`")
 _NON_NAME_WORDS = WORD_LISTS["months"] | WORD_LISTS["no names"]  # capitalised inside sentences, and yet no proper names
@@ -108,7 +108,7 @@ def item_features(question: ItemText) -> ItemFeatures:
     question
         The item; choices that stand inside the text behind letters are found there.
     """
-    split = split_question(question, MAX_CHARACTERS)
+    split = split_off_choices(question, MAX_QUESTION_CHARACTERS)
     return _FeatureReader(split).read()
 
 
@@ -124,7 +124,7 @@ def scaled(raw: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(counts, np.log1p(np.where(counts, raw, 0.0)), raw)
 
 
-def _stem(word: str) -> str:
+def _strip_plural_s(word: str) -> str:
     """One form for singular and plural, good enough to see that a thing is named again."""
     return word[:-1] if word.endswith("s") and len(word) > 3 else word
 
@@ -136,7 +136,7 @@ class _FeatureReader:
     since only then it is known whether they are a sentence (their kinds count) or material (its length counts).
     """
 
-    def __init__(self, split: QuestionParts) -> None:
+    def __init__(self, split: StemAndChoices) -> None:
         self.split = split
         self.values = {feature.name: 0.0 for feature in FEATURES}
         self.words: Counter[str] = Counter()
@@ -161,12 +161,12 @@ class _FeatureReader:
             if first_character.isalpha():
                 self._count_word(token, first_character)
             elif first_character.isdigit():
-                self._count_number(token, first_character)
+                self._count_number_token(token, first_character)
             else:
-                self._count_sign(token, first_character)
+                self._count_symbol_token(token, first_character)
         self._close_run()
-        self._totals(max(1, len(tokens)))
-        self._sentences()
+        self._set_total_features(max(1, len(tokens)))
+        self._set_sentence_features()
         self._choices(len(tokens))
         return ItemFeatures(tuple(self.values.values()), self.words)
 
@@ -176,7 +176,7 @@ class _FeatureReader:
         self.n_words += 1
         if self.previous == "<number>" and word not in WORD_LISTS["function words"]:
             self.values["numbers of something"] += 1
-        word_kinds = _KINDS_BY_WORD.get(word)
+        word_kinds = _WORD_KINDS_BY_WORD.get(word)
         if word in WORD_LISTS["function words"]:
             self.pronouns += word in WORD_LISTS["pronouns"]
             self._close_run()
@@ -184,7 +184,7 @@ class _FeatureReader:
                 for kind in word_kinds:
                     self.values[kind] += 1
         else:
-            self.sentences[-1].append(_stem(word))
+            self.sentences[-1].append(_strip_plural_s(word))
             self.run += 1
             self.pending.append((word, word_kinds))
         if len(word) == 1 and word not in "ai":
@@ -216,11 +216,11 @@ class _FeatureReader:
                         self.values[kind] += 1
                 elif word:
                     self.n_topic += 1
-                    self.topics[-1].add(_stem(word))
+                    self.topics[-1].add(_strip_plural_s(word))
         self.run = 0
         self.pending.clear()
 
-    def _count_number(self, token: str, first_character: str) -> None:
+    def _count_number_token(self, token: str, first_character: str) -> None:
         self.after_name = self.sentence_start = False
         self.sentences[-1].append(token)
         self.run += 1
@@ -239,34 +239,34 @@ class _FeatureReader:
         self.since_month += 1
         self.words[self.previous] += 1
 
-    def _count_sign(self, token: str, first_character: str) -> None:
+    def _count_symbol_token(self, token: str, first_character: str) -> None:
         self.after_name = False
         self.previous = ""
         if first_character == "\n":
             self.values["lines"] += 1
-            self._end_sentence()
+            self._start_next_sentence()
             return
         self.words[token] += 1
         if token not in _PUNCTUATION:
             self.n_symbols += 1
         if token in _SENTENCE_ENDS:
-            self._end_sentence()
+            self._start_next_sentence()
         elif token == ",":
             self.commas += 1
             self.values["commas in a sentence"] = max(self.values["commas in a sentence"], self.commas)
-        elif token in _OPERATORS or token in _ALL_BRACKETS:
+        elif token in _OPERATOR_CHARACTERS or token in _BRACKET_CHARACTERS:
             self.run += 1
-            if token in _OPERATORS:
+            if token in _OPERATOR_CHARACTERS:
                 self.values["operators"] += 1
-            if token in _ALL_BRACKETS:
-                self._count_bracket(token)
+            if token in _BRACKET_CHARACTERS:
+                self._count_bracket_token(token)
         elif token in _QUOTES:
             self.values["quotation marks"] += 1
             self.sentence_start = True
         elif token == ":":
             self.sentence_start = True
 
-    def _count_bracket(self, token: str) -> None:
+    def _count_bracket_token(self, token: str) -> None:
         self.values["brackets"] += 1
         if token in _OPENING_BRACKETS:
             self.depth += 1
@@ -275,7 +275,7 @@ class _FeatureReader:
         else:
             self.depth = max(0, self.depth - 1)
 
-    def _end_sentence(self) -> None:
+    def _start_next_sentence(self) -> None:
         self._close_run()
         self.commas = 0
         self.sentence_start = True
@@ -284,7 +284,7 @@ class _FeatureReader:
             self.topics.append(set())
             self.pronouns_before, self.pronouns = self.pronouns, 0
 
-    def _totals(self, n_tokens: int) -> None:
+    def _set_total_features(self, n_tokens: int) -> None:
         """Counts to the numbers that need all of them."""
         values = self.values
         numbers = self.n_figures + values["dates"] + values["number words"]
@@ -298,10 +298,10 @@ class _FeatureReader:
         values["persons by first name"] = max(0, self.persons)
         values["names said again"] = sum(1 for count in self.names.values() if count > 1)
 
-    def _sentences(self) -> None:
+    def _set_sentence_features(self) -> None:
         """The last sentence, and how much of it stood in earlier ones."""
         content = [sentence for sentence in self.sentences if sentence]
-        topics = [topic for sentence, topic in zip(self.sentences, self.topics, strict=True) if sentence]
+        topics = [topic_words for sentence, topic_words in zip(self.sentences, self.topics, strict=True) if sentence]
         n_words = sum(map(len, content))
         n_sentences_with: Counter[str] = Counter()  # word → sentences that have it
         for sentence in content:
@@ -316,15 +316,15 @@ class _FeatureReader:
             if len(content) > 1:
                 self.values["pronouns in the question"] = self.pronouns if self.sentences[-1] else self.pronouns_before
             self.values["new words in the question"] = len(topics[-1] - repeated)
-        self._question_form()
+        self._set_question_features()
 
-    def _question_form(self) -> None:
+    def _set_question_features(self) -> None:
         """Which question word the last question has, and whether a sentence begins with an instruction."""
         text = self.split.stem
         starts = {m.group(1).lower() for m in _SENTENCE_START.finditer(text)}
-        instructs = bool(starts & WORD_LISTS["task verbs"])
-        self.values["instruction"] = float(instructs)
-        self.values["instruction with material"] = float(instructs and bool(_TASK_INPUT_PATTERN.search(text)))
+        has_instruction = bool(starts & WORD_LISTS["task verbs"])
+        self.values["instruction"] = float(has_instruction)
+        self.values["instruction with material"] = float(has_instruction and bool(_MATERIAL_PATTERN.search(text)))
         self.values["request to recall"] = float(bool(starts & WORD_LISTS["recall verbs"]))
         self.values[f"asks: {_question_word(text)}"] = 1.0
 
@@ -333,12 +333,12 @@ class _FeatureReader:
         choices = self.split.choices
         if not choices:
             return
-        lowered = [choice.lower().strip(" .") for choice in choices]
-        self.values["yes or no to choose"] = float(set(lowered) <= WORD_LISTS["verdicts"])
-        self.values["numbers to choose"] = sum(bool(_NUMERIC.search(c)) for c in lowered) / len(lowered)
-        tokens = [[w for w in _TOKEN_PATTERN.findall(c) if w not in _PUNCTUATION] for c in lowered]
-        n_in_choices = sum(map(len, tokens))
-        self.values["share of the item in its choices"] = n_in_choices / max(1, n_tokens + n_in_choices)
+        lower_choices = [choice.lower().strip(" .") for choice in choices]
+        self.values["yes or no to choose"] = float(set(lower_choices) <= WORD_LISTS["verdicts"])
+        self.values["numbers to choose"] = sum(bool(_DIGIT_FIRST.search(c)) for c in lower_choices) / len(lower_choices)
+        tokens = [[w for w in _TOKEN_PATTERN.findall(c) if w not in _PUNCTUATION] for c in lower_choices]
+        n_choice_tokens = sum(map(len, tokens))
+        self.values["share of the item in its choices"] = n_choice_tokens / max(1, n_tokens + n_choice_tokens)
         stem_overlap = 0.0
         seen: Counter[str] = Counter()
         for choice in tokens:
@@ -352,18 +352,18 @@ class _FeatureReader:
         self.values["names to choose"] = n_names / len(choices)
 
 
-_NUMERIC = re.compile(r"^\W*\d")
-_TASK_INPUT_PATTERN = re.compile(r"[:\n=]|\d|[\"“'‘].*[\"”'’]")
-_WORD = re.compile(r"[^\W\d_]+")
+_DIGIT_FIRST = re.compile(r"^\W*\d")
+_MATERIAL_PATTERN = re.compile(r"[:\n=]|\d|[\"“'‘].*[\"”'’]")
+_WORD_PATTERN = re.compile(r"[^\W\d_]+")
 _SENTENCE_START = re.compile(r"(?:^|[.?!:;\n]\s*|[\"“]\s*)([^\W\d_]+)")
 
 
 def _question_word(text: str) -> str:
-    """The kind of the last question, one of `_QUESTIONS`."""
+    """The kind of the last question, one of `_QUESTION_KINDS`."""
     end = text.rfind("?")
     is_question = end >= 0
     begin = max(text.rfind(end_mark, 0, end) for end_mark in ".!?\n") + 1 if is_question else max(0, len(text) - 400)
-    words = _WORD.findall(text[begin : end if is_question else len(text)][:2000].lower())
+    words = _WORD_PATTERN.findall(text[begin : end if is_question else len(text)][:2000].lower())
     if is_question and words and words[0] in WORD_LISTS["auxiliaries"]:
         return "yes or no"
     for n, word in enumerate(words):
@@ -371,7 +371,7 @@ def _question_word(text: str) -> str:
             return "how many"
         if word in ("who", "whom", "whose"):
             return "who"
-        if word in _QUESTIONS and (is_question or n < 3):
+        if word in _QUESTION_KINDS and (is_question or n < 3):
             return str(word)
     if is_question and any(word in WORD_LISTS["auxiliaries"] for word in words):
         return "yes or no"

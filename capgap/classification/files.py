@@ -14,17 +14,17 @@ import pandas as pd
 from capgap import schema
 from capgap.battery.items import content_ids, sample_positions
 from capgap.classification.evidence import ItemText
-from capgap.classification.json_lines import json_lines, kind_of
+from capgap.classification.json_lines import json_lines, json_type_in_words
 from capgap.classification.labelling import UnlabelledItem, compact_json
 from capgap.errors import TableError, UsageError, suggestion
 from capgap.schema import CAPABILITIES
 from capgap.store import has_outcomes, read_outcomes
 
-AnswerTables = tuple[pd.DataFrame, pd.DataFrame]
+OutcomesAndModels = tuple[pd.DataFrame, pd.DataFrame]
 """An `outcomes` table, and the `models` table of those who gave the answers."""
 
-_MAX_COMPLAINTS = 10
-_TEXT_KEYS = ("task", "item", "rationale")
+_MAX_LISTED_ERRORS = 10
+_OPTIONAL_TEXT_KEYS = ("task", "item", "rationale")
 
 
 def read_items(path: Path | str, *, limit: int | None = None) -> list[UnlabelledItem]:
@@ -77,18 +77,18 @@ def parse_items(
         try:
             if isinstance(row, str):
                 raise TableError(row)
-            item = _item(row, source)
+            item = _parse_item(row, source)
             if row.get("item") is None:  # the same question again is another item
                 n_occurrences[item.task, item.item] += 1
-                occurrence = n_occurrences[item.task, item.item]
-                item = item if occurrence == 1 else replace(item, item=f"{item.item}-{occurrence}")
+                occurrence_number = n_occurrences[item.task, item.item]
+                item = item if occurrence_number == 1 else replace(item, item=f"{item.item}-{occurrence_number}")
             at_line = line_of.setdefault((item.task, item.item), number)
             if at_line != number:
                 raise TableError(f"item {item.item[:80]!r} of task {item.task[:80]!r} stands in line {at_line} already")
             items.append(item)
         except TableError as error:
             n_wrong += 1
-            if len(complaints) < _MAX_COMPLAINTS:
+            if len(complaints) < _MAX_LISTED_ERRORS:
                 complaints.append(f"{source}, line {number}: {error}.")
     if complaints:
         omissions = [f"and {n_wrong - len(complaints):,} more lines."] if n_wrong > len(complaints) else []
@@ -98,7 +98,7 @@ def parse_items(
     return items if limit is None else [items[i] for i in sample_positions(len(items), limit, 0, source.name)]
 
 
-def _item(row: Mapping[str, Any], source: Path) -> UnlabelledItem:
+def _parse_item(row: Mapping[str, Any], source: Path) -> UnlabelledItem:
     """One question.
 
     Raises
@@ -111,15 +111,15 @@ def _item(row: Mapping[str, Any], source: Path) -> UnlabelledItem:
         raise TableError(f"has no 'text'; it has {', '.join(str(k)[:40] for k in list(row)[:8]) or 'no key'}{key_hint}")
     text, choices = row["text"], row.get("choices") or ()
     if not isinstance(text, str):
-        raise TableError(f"'text': expected a text, found {kind_of(text)}")
+        raise TableError(f"'text': expected a text, found {json_type_in_words(text)}")
     if not isinstance(choices, (list, tuple)):
-        raise TableError(f"'choices': expected a list, found {kind_of(choices)}")
+        raise TableError(f"'choices': expected a list, found {json_type_in_words(choices)}")
     capability = row.get("capability")
     if capability is not None and capability not in CAPABILITIES:
         raise TableError(f"'capability': {str(capability)[:40]!r} is not one of its words: {', '.join(CAPABILITIES)}")
     options = tuple(_text(choice, "choices") for choice in choices)
-    question = ItemText(_replace_surrogates(text), options, _target(row.get("target"), options))
-    task, item, rationale = (None if (v := row.get(key)) is None else _text(v, key) for key in _TEXT_KEYS)
+    question = ItemText(_replace_surrogates(text), options, _parse_target(row.get("target"), options))
+    task, item, rationale = (None if (v := row.get(key)) is None else _text(v, key) for key in _OPTIONAL_TEXT_KEYS)
     return UnlabelledItem(
         task=source.stem if task is None else task,
         item=content_ids([[question.text, options, question.target]])[0] if item is None else item,
@@ -127,11 +127,11 @@ def _item(row: Mapping[str, Any], source: Path) -> UnlabelledItem:
         capability=capability,
         no_task=task is None,
         rationale=rationale,
-        declarer="the file",
+        labeller="the file",
     )
 
 
-def _target(value: Any, choices: tuple[str, ...]) -> str | None:
+def _parse_target(value: Any, choices: tuple[str, ...]) -> str | None:
     if isinstance(value, list):
         value = value[0] if value else None
     if value is None:
@@ -148,7 +148,7 @@ def _text(value: Any, key: str) -> str:
         return _replace_surrogates(value)
     if isinstance(value, (bool, int, float)):
         return str(value)
-    raise TableError(f"{key!r}: expected a text or a number, found {kind_of(value)}")
+    raise TableError(f"{key!r}: expected a text or a number, found {json_type_in_words(value)}")
 
 
 def _replace_surrogates(text: str) -> str:
@@ -195,7 +195,7 @@ def write_label_file(labels: pd.DataFrame, path: Path | str, *, replace: bool = 
     path = Path(path)
     check_output_path(path, replace=replace)
     if path.suffix == ".parquet":
-        schema.write(labels, path, schema.LABELS)
+        schema.write_df(labels, path, schema.LABELS)
         return
     with schema.atomic_write(path) as temporary_path, temporary_path.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{line}\n" for line in label_lines(labels))
@@ -240,7 +240,7 @@ def read_labels(path: str | PathLike[str]) -> pd.DataFrame:
             if isinstance(row.get("evidence"), dict):
                 row["evidence"] = compact_json(row["evidence"])
             rows.append(row)
-        frame = schema.from_rows(rows, schema.LABELS, source=str(path))
+        frame = schema.df_from_rows(rows, schema.LABELS, source=str(path))
     else:
         frame = schema.read_df(path, schema.LABELS)
     for name in ("p_reasoning", "conf_low", "conf_high"):
@@ -253,7 +253,7 @@ def read_labels(path: str | PathLike[str]) -> pd.DataFrame:
     return frame
 
 
-def read_answers(path: str | PathLike[str]) -> AnswerTables:
+def read_answers(path: str | PathLike[str]) -> OutcomesAndModels:
     """Outcomes and models of a run directory, of what `probe_models` stored, or of one table.
 
     Parameters
@@ -276,7 +276,7 @@ def read_answers(path: str | PathLike[str]) -> AnswerTables:
     return outcomes, facts
 
 
-def join_answers(answer_sources: Sequence[AnswerTables]) -> AnswerTables:
+def join_answers(answer_sources: Sequence[OutcomesAndModels]) -> OutcomesAndModels:
     """Answers from several places as one; of what stands in two of them, the later counts.
 
     Raises

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from capgap.classification.coefficients import Calibration, Coefficients
-from capgap.classification.design_matrices import DesignMatrices, balanced
+from capgap.classification.coefficients import LogitCalibration, TextModelCoefficients
+from capgap.classification.design_matrices import DesignMatrices, balanced_item_weights
 from capgap.errors import EstimationError
 
-__all__ = ["SETTINGS_GRID", "HeldOutPredictions", "FitSettings", "fit", "leave_families_out"]
+__all__ = ["TUNING_GRID", "HeldOutPredictions", "FitSettings", "fit", "leave_families_out"]
 
 MIN_FAMILIES = 8  # a word needs so many families, or it stands for one of them
-MIN_ITEM_SHARE = 0.02  # and in each of them so large a share of the items
+MIN_WORD_ITEM_SHARE = 0.02  # and in each of them so large a share of the items
 KNOWN_WORD_MIN_FAMILIES = 5  # words of so many families are known to the model
 FEATURE_CLIP_SD = 3.0
 INNER_FOLDS = 12
@@ -36,11 +36,11 @@ class FitSettings:
     """Items' worth of evidence that weighs as much as the penalty: the inverse of its strength times their number."""
     words: float
     """Scale of the words beside standardised features; 0 leaves words out."""
-    helper_weight: float
+    exercise_weight: float
     """Emphasis of a family that only helps to fit, as capgap's own exercises do; 1 counts it like a measured one."""
 
 
-SETTINGS_GRID: tuple[FitSettings, ...] = tuple(FitSettings(evidence, 0.3, 2.0) for evidence in (5.0, 15.0, 45.0))
+TUNING_GRID: tuple[FitSettings, ...] = tuple(FitSettings(evidence, 0.3, 2.0) for evidence in (5.0, 15.0, 45.0))
 
 
 @dataclass(frozen=True)
@@ -76,27 +76,27 @@ def _columns(fitted: _FittedRegression, design: DesignMatrices, rows: NDArray[np
     """The regression's columns, shape (rows, features + words): standardised features, and words where it has any."""
     from scipy import sparse
 
-    dense = np.clip((design.dense[rows] - fitted.mean) / fitted.scale, -FEATURE_CLIP_SD, FEATURE_CLIP_SD)
+    z_scores = np.clip((design.feature_matrix[rows] - fitted.mean) / fitted.scale, -FEATURE_CLIP_SD, FEATURE_CLIP_SD)
     if not len(fitted.columns):
-        return dense
-    return sparse.hstack([sparse.csr_matrix(dense), design.words[rows][:, fitted.columns] * fitted.words]).tocsr()
+        return z_scores
+    return sparse.hstack([sparse.csr_matrix(z_scores), design.words[rows][:, fitted.columns] * fitted.words]).tocsr()
 
 
-def _fit(design: DesignMatrices, rows: NDArray[np.intp], settings: FitSettings) -> _FittedRegression:
+def _regress(design: DesignMatrices, rows: NDArray[np.intp], settings: FitSettings) -> _FittedRegression:
     """Penalised logistic regression on the given items."""
     from sklearn.linear_model import LogisticRegression
 
     family_index, label = design.family[rows], design.reasoning[rows]
     if label.all() or not label.any():
         raise EstimationError("A fit needs families of knowledge and of reasoning; all that are left have one label.")
-    family_weights = np.array([1.0 if members.measured else settings.helper_weight for members in design.families])
-    weights = balanced(family_index, label, family_weights)
-    dense = design.dense[rows]
-    mean = np.average(dense, axis=0, weights=weights)
-    scale = np.sqrt(np.average((dense - mean) ** 2, axis=0, weights=weights))
+    weight_per_family = np.array([1.0 if members.measured else settings.exercise_weight for members in design.families])
+    weights = balanced_item_weights(family_index, label, weight_per_family)
+    feature_rows = design.feature_matrix[rows]
+    mean = np.average(feature_rows, axis=0, weights=weights)
+    scale = np.sqrt(np.average((feature_rows - mean) ** 2, axis=0, weights=weights))
     scale = np.where(scale > 1e-9, scale, 1.0)
     seen = np.unique(family_index)
-    columns = np.flatnonzero((design.shares[seen] >= MIN_ITEM_SHARE).sum(axis=0) >= MIN_FAMILIES)
+    columns = np.flatnonzero((design.shares[seen] >= MIN_WORD_ITEM_SHARE).sum(axis=0) >= MIN_FAMILIES)
     fitted = _FittedRegression(mean, scale, columns if settings.words else columns[:0], settings.words, None)
     model = LogisticRegression(C=settings.evidence / len(rows), max_iter=1000, tol=1e-5)
     model.fit(_columns(fitted, design, rows), label, sample_weight=weights)
@@ -126,32 +126,32 @@ def _inner_folds(design: DesignMatrices, family_indices: Sequence[int]) -> list[
     return [ordered[k::n_folds] for k in range(n_folds)]
 
 
-def _tune(
+def _tune_settings(
     design: DesignMatrices, rows: NDArray[np.intp], left_out_families: Sequence[int], grid: Sequence[FitSettings]
-) -> tuple[FitSettings, Calibration]:
+) -> tuple[FitSettings, LogitCalibration]:
     """Settings and calibration by cross-validation over the families that are not `left_out_families`."""
-    tuning_families = [n for n in design.measured if n not in left_out_families]
-    folds = _inner_folds(design, tuning_families)
+    tuning_family_indices = [n for n in design.measured if n not in left_out_families]
+    folds = _inner_folds(design, tuning_family_indices)
     candidates = []
     for settings in grid:
         items, logits = [], []
         for fold in folds:
-            fitted = _fit(design, _family_rows(design, rows, design.without([*left_out_families, *fold])), settings)
+            fitted = _regress(design, _family_rows(design, rows, design.without([*left_out_families, *fold])), settings)
             items.append(_family_rows(design, rows, fold))
             logits.append(fitted.logits(design, items[-1]))
-        calibration, losses = calibrate(design, np.concatenate(items), np.concatenate(logits))
+        calibration, losses = fit_calibration(design, np.concatenate(items), np.concatenate(logits))
         candidates.append((settings, calibration, losses))
     if not candidates:
         raise EstimationError("No settings to choose from.")
-    labels = np.array([design.families[n].reasoning for n in sorted(tuning_families)])
+    labels = np.array([design.families[n].reasoning for n in sorted(tuning_family_indices)])
     best_losses = min((losses for *_, losses in candidates), key=lambda losses: _mean_and_error(losses, labels)[0])
     # The strongest penalty that is not worse than the best by more than the standard error of their difference.
-    within_one_se = []
+    settings_within_one_se = []
     for settings, calibration, losses in candidates:
         excess_loss, error = _mean_and_error(losses - best_losses, labels)
         if excess_loss <= error:
-            within_one_se.append((settings.evidence, excess_loss, settings, calibration))
-    *_, settings, calibration = min(within_one_se, key=lambda candidate: candidate[:2])
+            settings_within_one_se.append((settings.evidence, excess_loss, settings, calibration))
+    *_, settings, calibration = min(settings_within_one_se, key=lambda settings_candidate: settings_candidate[:2])
     return settings, calibration
 
 
@@ -162,9 +162,9 @@ def _mean_and_error(values: NDArray[np.float64], labels: NDArray[np.bool_]) -> t
     return float(np.mean([group.mean() for group in values_by_label])), float(np.sqrt(sum(variances)) / 2)
 
 
-def calibrate(
+def fit_calibration(
     design: DesignMatrices, items: NDArray[np.intp], logits: NDArray[np.float64]
-) -> tuple[Calibration, NDArray[np.float64]]:
+) -> tuple[LogitCalibration, NDArray[np.float64]]:
     """Calibration of out-of-family log-odds by log-loss, with families counting alike.
 
     Returns
@@ -175,15 +175,15 @@ def calibrate(
     from scipy.optimize import minimize
 
     label = design.reasoning[items]
-    weights = balanced(design.family[items], label, np.ones(len(design.families)))
+    weights = balanced_item_weights(design.family[items], label, np.ones(len(design.families)))
     weights = weights / weights.sum()
 
     def loss(x: NDArray[np.float64]) -> float:
-        p = Calibration(float(x[0]), float(x[1]), LAPSE_RATE, LAPSE_RATE).probability(logits)
+        p = LogitCalibration(float(x[0]), float(x[1]), LAPSE_RATE, LAPSE_RATE).probability(logits)
         return float(-(weights @ np.log(np.where(label, p, 1 - p))))
 
     optimum = minimize(loss, np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[(0.05, 20.0), (-20.0, 20.0)])
-    calibration = Calibration(float(optimum.x[0]), float(optimum.x[1]), LAPSE_RATE, LAPSE_RATE)
+    calibration = LogitCalibration(float(optimum.x[0]), float(optimum.x[1]), LAPSE_RATE, LAPSE_RATE)
     p = calibration.probability(logits)
     item_losses = -np.log(np.where(label, p, 1 - p))
     family_index = design.family[items]
@@ -191,7 +191,7 @@ def calibrate(
 
 
 def leave_families_out(
-    design: DesignMatrices, *, limit: int = 150, seed: int = 0, grid: Sequence[FitSettings] = SETTINGS_GRID
+    design: DesignMatrices, *, limit: int = 150, seed: int = 0, grid: Sequence[FitSettings] = TUNING_GRID
 ) -> HeldOutPredictions:
     """Nested cross-validation: predictions of each measured family by a fit without it, tuned and calibrated inside.
 
@@ -217,8 +217,8 @@ def leave_families_out(
     rows = sample(design, limit, seed)
     items, raw, logit, chosen = [], [], [], []
     for left_out_family in design.measured:
-        settings, calibration = _tune(design, rows, [left_out_family], grid)
-        fitted = _fit(design, _family_rows(design, rows, design.without([left_out_family])), settings)
+        settings, calibration = _tune_settings(design, rows, [left_out_family], grid)
+        fitted = _regress(design, _family_rows(design, rows, design.without([left_out_family])), settings)
         items.append(np.flatnonzero(design.family == left_out_family))
         raw.append(fitted.logits(design, items[-1]))
         logit.append(calibration.logit(raw[-1]))
@@ -237,13 +237,13 @@ def spread(design: DesignMatrices, predictions: HeldOutPredictions) -> tuple[flo
     """
     family_index = design.family[predictions.item]
     means = {n: predictions.logit[family_index == n].mean() for n in design.measured}
-    within_variance = float(np.mean([predictions.logit[family_index == n].var() for n in design.measured]))
-    squares, degrees_of_freedom = 0.0, 0
+    within_family_variance = float(np.mean([predictions.logit[family_index == n].var() for n in design.measured]))
+    sum_of_squares, degrees_of_freedom = 0.0, 0
     for label in (False, True):
         label_means = np.array([mean for n, mean in means.items() if design.families[n].reasoning == label])
-        squares += float(((label_means - label_means.mean()) ** 2).sum())
+        sum_of_squares += float(((label_means - label_means.mean()) ** 2).sum())
         degrees_of_freedom += len(label_means) - 1
-    return float(np.sqrt(squares / degrees_of_freedom)), float(np.sqrt(within_variance))
+    return float(np.sqrt(sum_of_squares / degrees_of_freedom)), float(np.sqrt(within_family_variance))
 
 
 def fit(
@@ -253,8 +253,8 @@ def fit(
     origin: dict[str, Any],
     limit: int = 150,
     seed: int = 0,
-    grid: Sequence[FitSettings] = SETTINGS_GRID,
-) -> tuple[Coefficients, Any]:
+    grid: Sequence[FitSettings] = TUNING_GRID,
+) -> tuple[TextModelCoefficients, Any]:
     """Coefficients fitted to all families, with settings and calibration by leaving families out.
 
     Parameters
@@ -272,13 +272,13 @@ def fit(
         What is shipped, and scikit-learn's own object, for comparison.
     """
     rows = sample(design, limit, seed)
-    settings, calibration = _tune(design, rows, [], grid)
-    fitted = _fit(design, rows, settings)
+    settings, calibration = _tune_settings(design, rows, [], grid)
+    fitted = _regress(design, rows, settings)
     weight = fitted.model.coef_[0]
-    n = design.dense.shape[1]
+    n = design.feature_matrix.shape[1]
     words = {design.vocabulary[c]: float(w) * settings.words for c, w in zip(fitted.columns, weight[n:], strict=True)}
     known_columns = (design.shares > 0).sum(axis=0) >= KNOWN_WORD_MIN_FAMILIES
-    coefficients = Coefficients(
+    coefficients = TextModelCoefficients(
         mean=fitted.mean,
         scale=fitted.scale,
         weight=weight[:n],
@@ -289,6 +289,6 @@ def fit(
         family_sd=spreads[0],
         item_sd=spreads[1],
         known=frozenset(word for word, is_known in zip(design.vocabulary, known_columns, strict=True) if is_known),
-        provenance={**origin, "evidence": settings.evidence, "words": settings.words, "own": settings.helper_weight},
+        provenance={**origin, "evidence": settings.evidence, "words": settings.words, "own": settings.exercise_weight},
     )
     return coefficients, fitted

@@ -26,12 +26,12 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
                 if len(line) > _MAX_LINE_BYTES:
                     raise TableError(f"{path}, line {number}: is longer than {_MAX_LINE_BYTES:,} bytes.")
                 if line.strip():
-                    yield number, _parsed(line)
+                    yield number, _parse_json_object(line)
     except OSError as error:
         raise TableError(f"{path}: cannot be read: {error.strerror or error}.") from error
 
 
-def _parsed(line: bytes) -> dict[str, Any] | str:
+def _parse_json_object(line: bytes) -> dict[str, Any] | str:
     try:
         value = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError:
@@ -40,10 +40,10 @@ def _parsed(line: bytes) -> dict[str, Any] | str:
         return "is nested too deeply"
     except ValueError as error:  # also a number of more digits than Python reads
         return f"is not JSON: {str(error)[:120]}"
-    return value if isinstance(value, dict) else f"expected an object, found {kind_of(value)}"
+    return value if isinstance(value, dict) else f"expected an object, found {json_type_in_words(value)}"
 
 
-def kind_of(value: Any) -> str:
+def json_type_in_words(value: Any) -> str:
     """What a JSON value is, with its article."""
     names_by_type = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
     return names_by_type.get(type(value), "a number")

@@ -20,7 +20,7 @@ def complete_labels(
     outcomes: pd.DataFrame,
     items: pd.DataFrame | None,
     models: pd.DataFrame | None,
-    earlier_labels: pd.DataFrame | None,
+    stored_labels: pd.DataFrame | None,
     roles: schema.Roles,
     *,
     given: pd.DataFrame | str | PathLike[str] | None = None,
@@ -36,7 +36,7 @@ def complete_labels(
         families speak.
     models, roles
         Who is compared.
-    earlier_labels
+    stored_labels
         Labels of an earlier time, of the run directories that are analysed.
     given
         Labels of the user, as `capgap.classify` gives them or in a file of `capgap classify`; they take the place of
@@ -54,14 +54,14 @@ def complete_labels(
     TableError
         What the user gave is no table of labels, or holds none of the items.
     """
-    existing = schema.empty(schema.LABELS) if earlier_labels is None else earlier_labels
+    existing = schema.empty(schema.LABELS) if stored_labels is None else stored_labels
     if given is not None:
         existing = (
             schema.validate(given, schema.LABELS, source="labels")
             if isinstance(given, pd.DataFrame)
             else read_labels(given)
         )
-    questions = _questions(outcomes, items)
+    questions = _list_unlabelled_items(outcomes, items)
     keys = [(question.task, question.item) for question in questions]
     labelled = set(_item_keys(existing))
     if given is not None and labelled.isdisjoint(keys):
@@ -83,7 +83,7 @@ def _item_keys(table: pd.DataFrame) -> list[tuple[str, str]]:
     return list(zip(table["task"].astype(str), table["item"].astype(str), strict=True))
 
 
-def _questions(outcomes: pd.DataFrame, items: pd.DataFrame | None) -> list[UnlabelledItem]:
+def _list_unlabelled_items(outcomes: pd.DataFrame, items: pd.DataFrame | None) -> list[UnlabelledItem]:
     """Every item once, with what it declares and, where known, what it asks; the default variant speaks first."""
     texts: dict[tuple[str, str], ItemText] = {}
     if items is not None:
@@ -121,13 +121,13 @@ def _label_items(questions: Sequence[UnlabelledItem]) -> pd.DataFrame:
     # Of what declares, the declaration is the label; text would only add its doubt.
     text_items = [q for q in questions if q.capability is None and q.task in tasks_with_text]
     declaration_items = [q for q in questions if q.capability is not None or q.task not in tasks_with_text]
-    label_tables = []
+    partial_label_tables = []
     if declaration_items:
-        label_tables.append(classify_items(declaration_items, text=lambda _: []).labels)
+        partial_label_tables.append(classify_items(declaration_items, text=lambda _: []).labels)
     if text_items:
         # The catalogue's word on lm-eval's tasks is in the outcomes already; others may have a like name.
-        label_tables.append(classify_items(text_items, declarations=False).labels)
-    labels = schema.concat(label_tables, schema.LABELS)
+        partial_label_tables.append(classify_items(text_items, declarations=False).labels)
+    labels = schema.concat(partial_label_tables, schema.LABELS)
     return labels[labels["source"] != "none"]
 
 
@@ -147,5 +147,5 @@ def classifier_facts(labels: pd.DataFrame | None) -> dict[str, Any] | None:
     """The text model's measured performance on families that it had not seen; None where no label rests on it."""
     if labels is None or not labels["source"].fillna("").str.contains("text").any():
         return None
-    measured = TextModel.load_shipped().coefficients.provenance.get("measured")
+    measured = TextModel.load_shipped_model().coefficients.provenance.get("measured")
     return dict(measured) if isinstance(measured, dict) else None

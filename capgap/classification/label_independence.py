@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from capgap.classification.evidence import ProbedModel
+from capgap.classification.evidence import AskedModel
 from capgap.errors import TableError, UsageError
 
 
@@ -28,12 +28,12 @@ def refuse_circular(labels: pd.DataFrame, models: pd.DataFrame | None, compared:
     """
     hash_of = dict(zip(models["model"], models["weights_hash"], strict=True)) if models is not None else {}
     names = set(hash_of) if compared is None else set(compared)
-    name_of = {h: name for name, h in hash_of.items() if name in names and isinstance(h, str) and h}
+    name_by_hash = {h: name for name, h in hash_of.items() if name in names and isinstance(h, str) and h}
     for task, evidence in zip(labels["task"], labels["evidence"], strict=True):
-        for probed_model in _probed_models(evidence):
-            name = probed_model.name if probed_model.name in names else name_of.get(probed_model.weights_hash or "")
+        for asked_model in _asked_models(evidence):
+            name = asked_model.name if asked_model.name in names else name_by_hash.get(asked_model.weights_hash or "")
             if name is not None:
-                alias = "" if name == probed_model.name else f" (asked as {probed_model.name!r})"
+                alias = "" if name == asked_model.name else f" (asked as {asked_model.name!r})"
                 raise UsageError(
                     f"labels: those of task {task!r} rest on answers of {name!r}{alias}, which is one of the compared "
                     f"models; the comparison would test its own definition. Classify with other models, or by text "
@@ -41,13 +41,13 @@ def refuse_circular(labels: pd.DataFrame, models: pd.DataFrame | None, compared:
                 )
 
 
-def _probed_models(evidence: object) -> list[ProbedModel]:
+def _asked_models(evidence: object) -> list[AskedModel]:
     """The models whose answers a cell of the column ``evidence`` rests on."""
     if not isinstance(evidence, str) or '"models"' not in evidence:
         return []
     try:
         models = json.loads(evidence).get("models", [])
-        return [ProbedModel(str(m["model"]), m.get("weights_hash")) for m in models]
+        return [AskedModel(str(m["model"]), m.get("weights_hash")) for m in models]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise TableError(
             f"labels: evidence {evidence[:80]!r} is not of the form that capgap classify writes."

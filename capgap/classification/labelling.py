@@ -10,12 +10,12 @@ import pandas as pd
 
 from capgap import schema
 from capgap.battery import PreparedTask
-from capgap.classification.declared_labels import shared_declaration, weigh_label
+from capgap.classification.declared_labels import find_shared_declaration, weigh_label
 from capgap.classification.evidence import Evidence, ItemText
-from capgap.classification.pooling import PooledLabel, TaskLabels, pool, pool_without_task
+from capgap.classification.pooling import PooledLabel, TaskLabels, pool, pool_lone_item
 from capgap.classification.text_model import TextModel
 
-_MAX_REASON = 240  # characters
+_MAX_REASON_LENGTH = 240  # characters
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class UnlabelledItem:
     """Whether it has no task: its neighbours then say nothing about it."""
     rationale: str | None = None
     """Text that contains the fact, or the steps, where there is any."""
-    declarer: str | None = None
+    labeller: str | None = None
     """Who declares `capability`; None for a task of lm-eval, where the catalogue may have."""
 
 
@@ -62,7 +62,7 @@ def unlabelled_items(prepared_tasks: Iterable[PreparedTask]) -> list[UnlabelledI
                     question=ItemText(item.prompt, item.choices or (), target),
                     capability=item.capability,
                     rationale=item.rationale,
-                    declarer=None if task.score is None else "its battery",
+                    labeller=None if task.score is None else "its battery",
                 ),
             )
     return list(items.values())
@@ -96,35 +96,35 @@ def classify_items(
         on: name and weights_hash), ``task`` (probability of the whole task with its interval; not where the item has
         no task).
     """
-    texts = list((text or TextModel.load_shipped().evidence)([item.question for item in items]))
+    texts = list((text or TextModel.load_shipped_model().evidence)([item.question for item in items]))
     words = [[texts[i]] if texts else [] for i in range(len(items))]
     indices_by_task: dict[str, list[int]] = defaultdict(list)
     rows: list[dict[str, Any]] = [{} for _ in items]
     for i, item in enumerate(items):
         if item.no_task:
-            declaration = weigh_label(item.capability, None, declarer=item.declarer) if declarations else None
-            rows[i] = _row(item, pool_without_task([*words[i], *([declaration] if declaration else [])]), None)
+            declaration = weigh_label(item.capability, None, labeller=item.labeller) if declarations else None
+            rows[i] = _row(item, pool_lone_item([*words[i], *([declaration] if declaration else [])]), None)
         else:
             indices_by_task[item.task].append(i)
     tasks: dict[str, PooledLabel] = {}
     for task, members in indices_by_task.items():
         task_evidence = (answer_evidence or {}).get(task, ())
-        pooled = _pooled([items[i] for i in members], [words[i] for i in members], task_evidence, declarations)
-        tasks[task] = pooled.task
-        for i, label in zip(members, pooled.items, strict=True):
-            rows[i] = _row(items[i], label, pooled.task)
-    frame = schema.from_rows(rows, schema.LABELS) if rows else schema.empty(schema.LABELS)
+        task_labels = _pool_task([items[i] for i in members], [words[i] for i in members], task_evidence, declarations)
+        tasks[task] = task_labels.task
+        for i, label in zip(members, task_labels.items, strict=True):
+            rows[i] = _row(items[i], label, task_labels.task)
+    frame = schema.df_from_rows(rows, schema.LABELS) if rows else schema.empty(schema.LABELS)
     return LabelledItems(frame, tasks)
 
 
-def _pooled(
-    items: Sequence[UnlabelledItem], words: list[list[Evidence]], from_answers: Sequence[Evidence], declarations: bool
+def _pool_task(
+    items: Sequence[UnlabelledItem], words: list[list[Evidence]], model_evidence: Sequence[Evidence], declarations: bool
 ) -> TaskLabels:
     """The pooled labels of one task: a declaration that all items share is evidence on the task, others on items."""
-    task_evidence = list(from_answers)
+    task_evidence = list(model_evidence)
     if declarations:
-        item_declarations = [weigh_label(item.capability, item.task, declarer=item.declarer) for item in items]
-        task_declaration = shared_declaration(item_declarations)
+        item_declarations = [weigh_label(item.capability, item.task, labeller=item.labeller) for item in items]
+        task_declaration = find_shared_declaration(item_declarations)
         if task_declaration is not None:
             task_evidence.append(task_declaration)
         else:
@@ -134,7 +134,7 @@ def _pooled(
 
 def _row(item: UnlabelledItem, label: PooledLabel, task: PooledLabel | None) -> dict[str, Any]:
     evidence: dict[str, Any] = {
-        "reasons": [{"words": _one_line_reason(r.words), "weight": round(r.weight, 3)} for r in label.reasons],
+        "reasons": [{"words": _reason_on_one_line(r.words), "weight": round(r.weight, 3)} for r in label.reasons],
         "models": [{"model": m.name, "weights_hash": m.weights_hash} for m in label.models],
     }
     if task is not None:
@@ -156,7 +156,7 @@ def compact_json(evidence: Mapping[str, Any]) -> str:
     return json.dumps(evidence, ensure_ascii=False, separators=(",", ":"))
 
 
-def _one_line_reason(words: str) -> str:
+def _reason_on_one_line(words: str) -> str:
     """A reason on one line, without control characters, bounded: it may quote an item."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in words[: 4 * _MAX_REASON]).split())
-    return line if len(line) <= _MAX_REASON else f"{line[: _MAX_REASON - 1]}…"
+    line = " ".join("".join(c if c.isprintable() else " " for c in words[: 4 * _MAX_REASON_LENGTH]).split())
+    return line if len(line) <= _MAX_REASON_LENGTH else f"{line[: _MAX_REASON_LENGTH - 1]}…"

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from capgap.classification.design_matrices import DesignMatrices, balanced
+from capgap.classification.design_matrices import DesignMatrices, balanced_item_weights
 from capgap.classification.fitting import HeldOutPredictions
 
-__all__ = ["ItemFamilyMetrics", "ClassifierMetrics", "classifier_metrics"]
+__all__ = ["ItemFamilyMetrics", "ClassifierMetrics", "compute_held_out_metrics"]
 
 N_BINS = 10
 
@@ -50,37 +50,37 @@ class ClassifierMetrics:
     """Rows: truly knowledge, truly reasoning. Columns: called so. Families counting alike within a row."""
 
 
-def classifier_metrics(design: DesignMatrices, predictions: HeldOutPredictions) -> ClassifierMetrics:
+def compute_held_out_metrics(design: DesignMatrices, predictions: HeldOutPredictions) -> ClassifierMetrics:
     """Metrics of out-of-family predictions."""
     family_index, label = design.family[predictions.item], design.reasoning[predictions.item]
     p = 1 / (1 + np.exp(-np.clip(predictions.logit, -500, 500)))
-    balanced_weights = balanced(family_index, label, np.ones(len(design.families)))
-    equal_family_weights = 1.0 / np.bincount(family_index, minlength=len(design.families))[family_index]
+    balanced_weights = balanced_item_weights(family_index, label, np.ones(len(design.families)))
+    inverse_family_sizes = 1.0 / np.bincount(family_index, minlength=len(design.families))[family_index]
     rows = []
     for n in sorted(set(family_index.tolist())):
         item_family = design.families[n]
-        in_family = family_index == n
-        is_compared = in_family | (label != item_family.reasoning)
+        is_in_family = family_index == n
+        is_compared = is_in_family | (label != item_family.reasoning)
         rows.append(
             ItemFamilyMetrics(
                 family=item_family.name,
                 reasoning=item_family.reasoning,
-                n=int(in_family.sum()),
-                accuracy=float(np.mean((p[in_family] > 0.5) == item_family.reasoning)),
-                mean_p=float(p[in_family].mean()),
-                auroc=auroc(predictions.logit[is_compared], label[is_compared], equal_family_weights[is_compared]),
+                n=int(is_in_family.sum()),
+                accuracy=float(np.mean((p[is_in_family] > 0.5) == item_family.reasoning)),
+                mean_p=float(p[is_in_family].mean()),
+                auroc=auroc(predictions.logit[is_compared], label[is_compared], inverse_family_sizes[is_compared]),
             )
         )
     rates = {kind: [row.accuracy for row in rows if row.reasoning == kind] for kind in (False, True)}
     label_accuracy = [float(np.mean(rates[kind])) for kind in (False, True)]
-    bins, ece = _reliability(p, label, equal_family_weights)
+    bins, ece = _reliability_and_ece(p, label, inverse_family_sizes)
     return ClassifierMetrics(
         families=tuple(rows),
         auroc=auroc(predictions.logit, label, balanced_weights),
         auroc_uncalibrated=auroc(predictions.raw, label, balanced_weights),
         accuracy=sum(label_accuracy) / 2,
         ece=ece,
-        ece_balanced=_reliability(p, label, balanced_weights)[1],
+        ece_balanced=_reliability_and_ece(p, label, balanced_weights)[1],
         bins=bins,
         confusion=((label_accuracy[0], 1 - label_accuracy[0]), (1 - label_accuracy[1], label_accuracy[1])),
     )
@@ -93,12 +93,12 @@ def auroc(score: NDArray[np.float64], label: NDArray[np.bool_], weight: NDArray[
     _, start = np.unique(score, return_index=True)
     positive = np.add.reduceat(np.where(label, weight, 0.0), start)
     negative = np.add.reduceat(np.where(label, 0.0, weight), start)
-    negatives_below = np.cumsum(negative) - negative
+    negative_weight_below = np.cumsum(negative) - negative
     total = positive.sum() * negative.sum()
-    return float((positive * (negatives_below + negative / 2)).sum() / total) if total > 0 else float("nan")
+    return float((positive * (negative_weight_below + negative / 2)).sum() / total) if total > 0 else float("nan")
 
 
-def _reliability(
+def _reliability_and_ece(
     p: NDArray[np.float64], label: NDArray[np.bool_], weight: NDArray[np.float64]
 ) -> tuple[tuple[tuple[float, float, float], ...], float]:
     """Reliability diagram in `N_BINS` equal bins (mean p, share of reasoning, mass), and the calibration error."""
@@ -107,9 +107,9 @@ def _reliability(
     bins, error = [], 0.0
     for n in range(N_BINS):
         in_bin = bin_of == n
-        mass = float(weight[in_bin].sum())
-        if mass > 0:
-            mean, share = (float((weight[in_bin] * x[in_bin]).sum() / mass) for x in (p, label.astype(float)))
-            bins.append((mean, share, mass))
-            error += mass * abs(mean - share)
+        bin_weight = float(weight[in_bin].sum())
+        if bin_weight > 0:
+            mean, share = (float((weight[in_bin] * x[in_bin]).sum() / bin_weight) for x in (p, label.astype(float)))
+            bins.append((mean, share, bin_weight))
+            error += bin_weight * abs(mean - share)
     return tuple(bins), error

@@ -28,22 +28,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from capgap.classification.evidence import Evidence, EvidenceReason, ProbedModel
+from capgap.classification.evidence import AskedModel, Evidence, EvidenceReason
 
 PRIOR_SD = 5.0
 """Of a task's log-odds before any word: without evidence p is 0.5 with an interval from 0.00006 to 0.99994."""
 ITEM_SD = 0.5
 """How far items lie from their task, at least and without words on them: of a task at 95 %, between 88 % and 98 %."""
-MIXED_RANGE = (1 / 3, 2 / 3)
+MIXED_P_RANGE = (1 / 3, 2 / 3)
 """Between these probabilities an item is `mixed`: the odds are below two to one either way."""
 N_REASONS = 3
 """Reasons that a label keeps."""
 
 _Z_975 = 1.959963984540054
-_PSEUDO_COUNT = 5  # words that `ITEM_SD` counts for beside those on a task's items
+_PRIOR_N = 5  # words that `ITEM_SD` counts for beside those on a task's items
 _ROUNDING = 1e-9
 _MAX_LOGIT = 23.0  # log-odds beyond which nothing is any surer
-_MIN_OWN_SHARE = 1e-4  # share of a word's variance that is its own, at least: two words never agree exactly
+_MIN_OWN_VARIANCE_SHARE = 1e-4  # share of a word's variance that is its own, at least: two words never agree exactly
 Floats = NDArray[np.float64]
 
 
@@ -61,28 +61,28 @@ class PooledLabel:
     """Kinds of evidence that went in, in alphabetical order."""
     mixed: bool = False
     """Whether it was declared `mixed`."""
-    models: tuple[ProbedModel, ...] = ()
+    models: tuple[AskedModel, ...] = ()
     """Whose answers it rests on."""
 
     @property
     def p(self) -> float:
         """Probability of reasoning."""
-        return _probability(self.logit)
+        return _logit_to_probability(self.logit)
 
     @property
     def conf_low(self) -> float:
         """Lower end of the 95 % interval of `p`."""
-        return _probability(self.logit - _Z_975 * self.sd)
+        return _logit_to_probability(self.logit - _Z_975 * self.sd)
 
     @property
     def conf_high(self) -> float:
         """Upper end of the 95 % interval of `p`."""
-        return _probability(self.logit + _Z_975 * self.sd)
+        return _logit_to_probability(self.logit + _Z_975 * self.sd)
 
     @property
     def capability(self) -> str:
-        """``knowledge`` or ``reasoning``; ``mixed`` where it was declared so or `p` lies in `MIXED_RANGE`."""
-        low, high = MIXED_RANGE
+        """``knowledge`` or ``reasoning``; ``mixed`` where it was declared so or `p` lies in `MIXED_P_RANGE`."""
+        low, high = MIXED_P_RANGE
         if self.mixed or low <= self.p <= high:
             return "mixed"
         return "reasoning" if self.p > high else "knowledge"
@@ -99,7 +99,7 @@ class TaskLabels:
 
 
 @dataclass(frozen=True)
-class _EvidenceArrays:
+class _ItemEvidenceArrays:
     """Evidence on items as arrays: n items, at most s words on one, u unknowns (T, then one F for each kind)."""
 
     y: Floats
@@ -143,7 +143,7 @@ def pool(task: Sequence[Evidence], items: Sequence[Sequence[Evidence]]) -> TaskL
     """
     evidence_kinds = sorted({e.kind for e in task} | {e.kind for words in items for e in words})
     u = 1 + len(evidence_kinds)
-    words = _words(items, evidence_kinds)
+    words = _item_evidence_arrays(items, evidence_kinds)
     loadings = np.array([_loadings(e, evidence_kinds) for e in task]).reshape(len(task), u)
     weighted = loadings.T / np.array([_own_variance(e) for e in task])
     logits = np.array([_clip_logit(e.logit) for e in task])
@@ -152,11 +152,11 @@ def pool(task: Sequence[Evidence], items: Sequence[Sequence[Evidence]]) -> TaskL
     precision += weighted @ loadings + np.einsum("nus,nsv->uv", words.weighted, words.a)
     cov = np.linalg.inv(precision)
     mean = cov @ (weighted @ logits + np.einsum("nus,ns->u", words.weighted, words.y))
-    unknowns = _Posterior(mean, cov, cov @ weighted)
-    return TaskLabels(_task(task, items, words, unknowns), _items(task, items, words, unknowns))
+    posterior = _Posterior(mean, cov, cov @ weighted)
+    return TaskLabels(_label_task(task, items, words, posterior), _label_items(task, items, words, posterior))
 
 
-def pool_without_task(words: Sequence[Evidence]) -> PooledLabel:
+def pool_lone_item(words: Sequence[Evidence]) -> PooledLabel:
     """The label of an item that has no task: the same model with one item and one word of each kind, in closed form.
 
     Parameters
@@ -164,11 +164,11 @@ def pool_without_task(words: Sequence[Evidence]) -> PooledLabel:
     words
         Words on the item, at most one of each kind.
     """
-    weight = [max(e.sd, _MIN_OWN_SHARE) ** -2 for e in words]
+    weight = [max(e.sd, _MIN_OWN_VARIANCE_SHARE) ** -2 for e in words]
     precision = 1 / (PRIOR_SD**2 + ITEM_SD**2) + sum(weight)
     logit = sum(w * _clip_logit(e.logit) for w, e in zip(weight, words, strict=True)) / precision
-    reasons = [r for w, e in zip(weight, words, strict=True) for r in _scaled(e, w / precision)]
-    return _label(logit, precision**-0.5, reasons, words)
+    reasons = [r for w, e in zip(weight, words, strict=True) for r in _scale_reasons(e, w / precision)]
+    return _new_label(logit, precision**-0.5, reasons, words)
 
 
 def spread(items: Sequence[Sequence[Evidence]]) -> float:
@@ -185,20 +185,20 @@ def spread(items: Sequence[Sequence[Evidence]]) -> float:
         From `ITEM_SD` to `PRIOR_SD`: by moments, from the kind with the most words, beside five words' worth of
         `ITEM_SD`.
     """
-    evidence_by_kind: dict[str, list[Evidence]] = defaultdict(list)
+    evidence_by_source: dict[str, list[Evidence]] = defaultdict(list)
     for words in items:
         for evidence in words:
-            evidence_by_kind[evidence.kind].append(evidence)
-    main_kind = max((evidence_by_kind[kind] for kind in sorted(evidence_by_kind)), key=len, default=[])
-    if len(main_kind) < 2:
+            evidence_by_source[evidence.kind].append(evidence)
+    main_evidence = max((evidence_by_source[kind] for kind in sorted(evidence_by_source)), key=len, default=[])
+    if len(main_evidence) < 2:
         return ITEM_SD
-    noise = float(np.mean([_own_variance(e) for e in main_kind]))
-    item_variance = float(np.var([_clip_logit(e.logit) for e in main_kind], ddof=1)) - noise
-    shrunk = (_PSEUDO_COUNT * ITEM_SD**2 + (len(main_kind) - 1) * item_variance) / (_PSEUDO_COUNT + len(main_kind) - 1)
+    noise = float(np.mean([_own_variance(e) for e in main_evidence]))
+    excess_variance = float(np.var([_clip_logit(e.logit) for e in main_evidence], ddof=1)) - noise
+    shrunk = (_PRIOR_N * ITEM_SD**2 + (len(main_evidence) - 1) * excess_variance) / (_PRIOR_N + len(main_evidence) - 1)
     return math.sqrt(min(max(shrunk, ITEM_SD**2), PRIOR_SD**2))
 
 
-def _words(items: Sequence[Sequence[Evidence]], evidence_kinds: Sequence[str]) -> _EvidenceArrays:
+def _item_evidence_arrays(items: Sequence[Sequence[Evidence]], evidence_kinds: Sequence[str]) -> _ItemEvidenceArrays:
     """Evidence on items as arrays."""
     shape = (len(items), max((len(words) for words in items), default=0))
     y, precision, a = np.zeros(shape), np.zeros(shape), np.zeros((*shape, 1 + len(evidence_kinds)))
@@ -210,56 +210,56 @@ def _words(items: Sequence[Sequence[Evidence]], evidence_kinds: Sequence[str]) -
     scaled_loadings = precision[:, :, None] * a
     # Sherman & Morrison: V = diag(1 / precision) + spread² 11'
     rank_one_term = theta_variance[:, None, None] * scaled_loadings.sum(axis=1)[:, :, None] * precision[:, None, :]
-    return _EvidenceArrays(y, precision, a, theta_variance, scaled_loadings.transpose(0, 2, 1) - rank_one_term)
+    return _ItemEvidenceArrays(y, precision, a, theta_variance, scaled_loadings.transpose(0, 2, 1) - rank_one_term)
 
 
-def _items(
-    task: Sequence[Evidence], items: Sequence[Sequence[Evidence]], words: _EvidenceArrays, unknowns: _Posterior
+def _label_items(
+    task: Sequence[Evidence], items: Sequence[Sequence[Evidence]], words: _ItemEvidenceArrays, posterior: _Posterior
 ) -> tuple[PooledLabel, ...]:
     """The labels of the items: theta_i given everything."""
     # theta_i given the unknowns and its own words is linear in both: `slope` on the unknowns, `direct` on the words
     slope = -words.lead[:, None] * np.einsum("ns,nsu->nu", words.precision, words.a)
     slope[:, 0] += 1.0
-    own_weight = words.lead[:, None] * words.precision
-    logit = slope @ unknowns.mean + (own_weight * words.y).sum(axis=1)
-    sd = np.sqrt(words.lead + np.einsum("nu,uv,nv->n", slope, unknowns.cov, slope))
+    own_evidence_weights = words.lead[:, None] * words.precision
+    logit = slope @ posterior.mean + (own_evidence_weights * words.y).sum(axis=1)
+    sd = np.sqrt(words.lead + np.einsum("nu,uv,nv->n", slope, posterior.cov, slope))
     # coefficients of an item's words, directly and through the unknowns, and of the words on its task
-    item_coefficients = own_weight + np.einsum("nu,uv,nvs->ns", slope, unknowns.cov, words.weighted)
-    task_coefficients = slope @ unknowns.task_coefficients
+    item_coefficients = own_evidence_weights + np.einsum("nu,uv,nvs->ns", slope, posterior.cov, words.weighted)
+    task_coefficients = slope @ posterior.task_coefficients
     labels = []
     for i, evidence in enumerate(items):
         pairs = [*zip(evidence, item_coefficients[i], strict=False), *zip(task, task_coefficients[i], strict=True)]
-        reasons = [r for e, coefficient in pairs for r in _scaled(e, coefficient)]
+        reasons = [r for e, coefficient in pairs for r in _scale_reasons(e, coefficient)]
         other_items_logit = logit[i] - sum(coefficient * _clip_logit(e.logit) for e, coefficient in pairs)
         if abs(other_items_logit) > _ROUNDING:
             reasons.append(EvidenceReason(f"the other {len(items) - 1:,} items of its task", float(other_items_logit)))
-        labels.append(_label(logit[i], sd[i], reasons, [*evidence, *task]))
+        labels.append(_new_label(logit[i], sd[i], reasons, [*evidence, *task]))
     return tuple(labels)
 
 
-def _task(
-    task: Sequence[Evidence], items: Sequence[Sequence[Evidence]], words: _EvidenceArrays, unknowns: _Posterior
+def _label_task(
+    task: Sequence[Evidence], items: Sequence[Sequence[Evidence]], words: _ItemEvidenceArrays, posterior: _Posterior
 ) -> PooledLabel:
     """The label of the task: T given everything. Equal reasons of its items are one reason."""
-    coefficient = np.einsum("u,nus->ns", unknowns.cov[0], words.weighted)
+    coefficient = np.einsum("u,nus->ns", posterior.cov[0], words.weighted)
     total: dict[str, float] = defaultdict(float)
-    for i, words_on_item in enumerate(items):
-        for s, evidence in enumerate(words_on_item):
-            for reason in _scaled(evidence, coefficient[i, s]):
+    for i, item_evidence in enumerate(items):
+        for s, evidence in enumerate(item_evidence):
+            for reason in _scale_reasons(evidence, coefficient[i, s]):
                 total[reason.words] += reason.weight
     reasons = [EvidenceReason(name, weight) for name, weight in total.items()]
-    reasons += [r for t, e in enumerate(task) for r in _scaled(e, unknowns.task_coefficients[0, t])]
-    all_evidence = [*task, *(e for words_on_item in items for e in words_on_item)]
-    return _label(unknowns.mean[0], math.sqrt(unknowns.cov[0, 0]), reasons, all_evidence)
+    reasons += [r for t, e in enumerate(task) for r in _scale_reasons(e, posterior.task_coefficients[0, t])]
+    task_and_item_evidence = [*task, *(e for item_evidence in items for e in item_evidence)]
+    return _new_label(posterior.mean[0], math.sqrt(posterior.cov[0, 0]), reasons, task_and_item_evidence)
 
 
-def _label(logit: float, sd: float, reasons: Sequence[EvidenceReason], evidence: Sequence[Evidence]) -> PooledLabel:
+def _new_label(logit: float, sd: float, reasons: Sequence[EvidenceReason], evidence: Sequence[Evidence]) -> PooledLabel:
     declarations = [e for e in evidence if e.kind == "declared"]
     is_declared_mixed = bool(declarations) and all(e.logit == 0 for e in declarations)
     ranked = sorted(reasons, key=lambda r: -abs(r.weight))
     if is_declared_mixed:  # its weight is zero, since it speaks for neither, but it is what decides
-        decisive_reasons = {r.words for r in declarations[0].reasons}
-        ranked.sort(key=lambda r: r.words not in decisive_reasons)
+        declared_reason_texts = {r.words for r in declarations[0].reasons}
+        ranked.sort(key=lambda r: r.words not in declared_reason_texts)
     return PooledLabel(
         logit=float(logit),
         sd=float(sd),
@@ -270,7 +270,7 @@ def _label(logit: float, sd: float, reasons: Sequence[EvidenceReason], evidence:
     )
 
 
-def _scaled(evidence: Evidence, coefficient: float) -> list[EvidenceReason]:
+def _scale_reasons(evidence: Evidence, coefficient: float) -> list[EvidenceReason]:
     return [EvidenceReason(reason.words, float(coefficient) * reason.weight) for reason in evidence.reasons]
 
 
@@ -284,7 +284,7 @@ def _loadings(evidence: Evidence, evidence_kinds: Sequence[str]) -> Floats:
 
 def _own_variance(evidence: Evidence) -> float:
     """The variance of a word that it shares with no other."""
-    return max(evidence.sd, _MIN_OWN_SHARE) ** 2 * max(1.0 - evidence.shared, _MIN_OWN_SHARE)
+    return max(evidence.sd, _MIN_OWN_VARIANCE_SHARE) ** 2 * max(1.0 - evidence.shared, _MIN_OWN_VARIANCE_SHARE)
 
 
 def _clip_logit(logit: float) -> float:
@@ -292,5 +292,5 @@ def _clip_logit(logit: float) -> float:
     return max(-_MAX_LOGIT, min(_MAX_LOGIT, logit))
 
 
-def _probability(logit: float) -> float:
+def _logit_to_probability(logit: float) -> float:
     return Evidence("", logit, 0.0).p

@@ -22,23 +22,23 @@ import numpy as np
 
 from capgap import schema
 from capgap.battery.items import sample_positions
-from capgap.classification.files import AnswerTables, join_answers, read_answers
+from capgap.classification.files import OutcomesAndModels, join_answers, read_answers
 from capgap.classification.labelling import UnlabelledItem
 from capgap.classification.prompt_variants import ENGLISH, WORLD, NumberSubstitution, PromptWording, draw_choices
 from capgap.errors import UsageError
 from capgap.evaluation import default_batteries, quiet
 from capgap.events import Listener, Note, ignore, stage
-from capgap.models import Ledger, LoadedModel, ModelSpec, Response, check_model, load_model, respond
+from capgap.models import Ledger, LoadedModel, ModelResponse, ModelSpec, check_model, load_model, respond
 
 N_PROBE_ITEMS = 100
 """Items of a task that models are asked, at most: enough for a share within ten points."""
-_CHOICES = 4
+_N_PROBE_CHOICES = 4
 _MAX_QUESTION_LENGTH = 20_000  # characters of a question that is asked
-_NOT_DONE = "capgap classify does not do that"
+_REFUSAL_PHRASE = "capgap classify does not do that"
 
 
 @dataclass(frozen=True)
-class _ProbeItem:
+class _ChoiceItem:
     """An item as a choice."""
 
     item: UnlabelledItem
@@ -57,7 +57,7 @@ def probe_models(
     device: str | None = None,
     n_items: int = N_PROBE_ITEMS,
     on_event: Listener = ignore,
-) -> AnswerTables:
+) -> OutcomesAndModels:
     """The `outcomes` of models that are asked items without thoughts, with them, with the fact and with other numbers.
 
     Parameters
@@ -102,17 +102,17 @@ def probe_models(
     on_event(Note(f"{len(probes):,} items of {n_tasks:,} tasks × {len(models):,} models; answers go to {folder}"))
     with stage(on_event, "asking models", len(models) * _n_requests(probes), "request") as advance, quiet():
         answers = _ask_all_models(models, probes, folder, device, advance)
-    _store(stored_answers, answers, folder)
+    _store_answers(stored_answers, answers, folder)
     return answers
 
 
 def _ask_all_models(
     models: Sequence[ModelSpec],
-    probes: Sequence[_ProbeItem],
+    probes: Sequence[_ChoiceItem],
     folder: Path,
     device: str | None,
     advance: Callable[..., None],
-) -> AnswerTables:
+) -> OutcomesAndModels:
     """Answers of one model after the other, so that the weights of one are in memory at a time."""
     rows: list[dict[str, Any]] = []
     facts: list[dict[str, Any]] = []
@@ -120,27 +120,27 @@ def _ask_all_models(
         for spec in models:
             advance(0, spec.name)
             model = load_model(spec, device=device, run_id=str(folder))
-            _refuse(model)
+            _refuse_unsuited_model(model)
             ledger.describe(model.fingerprint, model.identity)
             wording = WORLD if default_batteries([spec]) == ("microworld",) else ENGLISH
-            probe = _ModelProbe(model, wording, ledger, advance)
+            probe = _ModelRequests(model, wording, ledger, advance)
             rows += probe.rows(probes)
             # equal requests are asked once, and the total counts them all
             advance(max(0, _n_requests(probes) - probe.n_answered), spec.name)
             facts.append({key: value for key, value in model.facts.items() if key in schema.MODELS.names})
             del model, probe
             gc.collect()
-    return schema.from_rows(rows, schema.OUTCOMES), schema.from_rows(facts, schema.MODELS)
+    return schema.df_from_rows(rows, schema.OUTCOMES), schema.df_from_rows(facts, schema.MODELS)
 
 
-def _n_requests(probes: Sequence[_ProbeItem]) -> int:
+def _n_requests(probes: Sequence[_ChoiceItem]) -> int:
     """Requests to one model: thoughts for each question, and each choice in each way."""
     n_thoughts = sum(1 + (p.renumbered is not None) for p in probes)
     n_variants_by_probe = ((p, 2 + bool(p.item.rationale) + (p.renumbered is not None)) for p in probes)
     return n_thoughts + sum(n * len(p.choices) for p, n in n_variants_by_probe)
 
 
-def _earlier_answers(folder: Path) -> AnswerTables | None:
+def _earlier_answers(folder: Path) -> OutcomesAndModels | None:
     """The answers that the folder holds.
 
     Raises
@@ -153,26 +153,26 @@ def _earlier_answers(folder: Path) -> AnswerTables | None:
     return read_answers(folder) if (folder / "outcomes.parquet").is_file() else None
 
 
-def _store(stored_answers: AnswerTables | None, answers: AnswerTables, folder: Path) -> None:
+def _store_answers(stored_answers: OutcomesAndModels | None, answers: OutcomesAndModels, folder: Path) -> None:
     """Add answers to those that the folder holds; a model's answers to a task replace its earlier ones."""
     outcomes, models = answers
     if stored_answers is not None:
         new_keys = outcomes[["model", "task"]].drop_duplicates()
         remaining = stored_answers[0].merge(new_keys, how="left", indicator=True)["_merge"].to_numpy() == "left_only"
-        other_models = stored_answers[1][~stored_answers[1]["model"].isin(models["model"])]
-        outcomes, models = join_answers([(stored_answers[0][remaining], other_models), answers])
-    schema.write(outcomes, folder / "outcomes.parquet", schema.OUTCOMES)
-    schema.write(models, folder / "models.parquet", schema.MODELS)
+        other_model_rows = stored_answers[1][~stored_answers[1]["model"].isin(models["model"])]
+        outcomes, models = join_answers([(stored_answers[0][remaining], other_model_rows), answers])
+    schema.write_df(outcomes, folder / "outcomes.parquet", schema.OUTCOMES)
+    schema.write_df(models, folder / "models.parquet", schema.MODELS)
 
 
-def _refuse(model: LoadedModel) -> None:
+def _refuse_unsuited_model(model: LoadedModel) -> None:
     if not model.can_score:
-        raise UsageError(f"model {model.name}: {_NOT_DONE} without log-likelihoods: {model.no_scores_reason}.")
+        raise UsageError(f"model {model.name}: {_REFUSAL_PHRASE} without log-likelihoods: {model.no_scores_reason}.")
     if model.prompting.enable_thinking:
-        raise UsageError(f"model {model.name}: {_NOT_DONE} with enable_thinking=on. Say enable_thinking=off.")
+        raise UsageError(f"model {model.name}: {_REFUSAL_PHRASE} with enable_thinking=on. Say enable_thinking=off.")
 
 
-def _sample_probes(items: Sequence[UnlabelledItem], n_items: int) -> list[_ProbeItem]:
+def _sample_probes(items: Sequence[UnlabelledItem], n_items: int) -> list[_ChoiceItem]:
     """A seeded sample of each task, as choices."""
     items_by_task: dict[str, list[UnlabelledItem]] = defaultdict(list)
     for item in items:
@@ -184,18 +184,18 @@ def _sample_probes(items: Sequence[UnlabelledItem], n_items: int) -> list[_Probe
         rng = np.random.default_rng([0, int.from_bytes(hashlib.sha256(task.encode()).digest()[:8], "big")])
         numbers = NumberSubstitution(item.question.text for item in sample)
         texts, targets = [i.question.text for i in sample], [i.question.target for i in sample]
-        choices_by_item = draw_choices(texts, targets, _CHOICES, rng)
+        choices_by_item = draw_choices(texts, targets, _N_PROBE_CHOICES, rng)
         for item, item_choices in zip(sample, choices_by_item, strict=True):
             choices = item.question.choices or item_choices
             if len(choices) > 1 and all(choice.strip() for choice in choices):
                 target = item.question.target
                 gold = choices.index(target) if target in choices else None
-                probes.append(_ProbeItem(item, choices, gold, numbers.renumbered(item.question.text, rng)))
+                probes.append(_ChoiceItem(item, choices, gold, numbers.renumbered(item.question.text, rng)))
     return probes
 
 
 @dataclass
-class _ModelProbe:
+class _ModelRequests:
     """All requests to one model, and its rows of `outcomes`.
 
     Thoughts are written first, since the contexts of ``cot`` and ``numbers`` contain them.
@@ -208,13 +208,13 @@ class _ModelProbe:
     n_answered: int = 0
     """Requests answered so far, from the ledger or by the model; equal requests count once."""
 
-    def rows(self, probes: Sequence[_ProbeItem]) -> list[dict[str, Any]]:
+    def rows(self, probes: Sequence[_ChoiceItem]) -> list[dict[str, Any]]:
         """Rows of `outcomes`, one for each item and variant."""
         wording = self.wording
         questions = [self._format_question(p.item.question.text) for p in probes]
         renumbered = {i: self._format_question(p.renumbered) for i, p in enumerate(probes) if p.renumbered is not None}
         all_prompts = [*questions, *renumbered.values()]
-        thoughts = self._thoughts(all_prompts)
+        thoughts = self._generate_thoughts(all_prompts)
         cot_prompts = [wording.cot_prompt(question, t.value) for question, t in zip(all_prompts, thoughts, strict=True)]
         contexts: dict[str, Mapping[int, str]] = {  # variant → index of the probe → what is read before a choice
             "direct": dict(enumerate(map(wording.without, questions))),
@@ -224,7 +224,7 @@ class _ModelProbe:
             },
             "numbers": dict(zip(renumbered, cot_prompts[len(questions) :], strict=True)),
         }
-        requests = [(variant, i, context) for variant, by_probe in contexts.items() for i, context in by_probe.items()]
+        requests = [(variant, i, context) for variant, prompts in contexts.items() for i, context in prompts.items()]
         logprobs = self._score([(context, probes[i].choices) for _, i, context in requests])
         return [
             self._row(probes[i], variant, values, thoughts[i].stop_reason if variant == "cot" else None)
@@ -240,24 +240,24 @@ class _ModelProbe:
         system = [{"role": "system", "content": prompting.system_prompt}] if prompting.system_prompt else []
         return str(self.model.lm.apply_chat_template([*system, {"role": "user", "content": bare_question}]))
 
-    def _thoughts(self, questions: Sequence[str]) -> list[Response]:
+    def _generate_thoughts(self, questions: Sequence[str]) -> list[ModelResponse]:
         """A chain of thought for each question; at most 5/8 of the model's length: the rest is the prompt's."""
-        n_context = int(getattr(self.model.lm, "max_length", 1 << 30))
+        context_length = int(getattr(self.model.lm, "max_length", 1 << 30))
         settings = {
             "until": list(self.wording.end),
-            "max_gen_toks": max(1, min(self.wording.max_tokens, n_context * 5 // 8)),
+            "max_gen_toks": max(1, min(self.wording.max_tokens, context_length * 5 // 8)),
             "do_sample": False,
             "temperature": 0.0,
         }
-        return self._respond("generate_until", [(self.wording.thought_prompt(q), settings) for q in questions])
+        return self._fetch_responses("generate_until", [(self.wording.thought_prompt(q), settings) for q in questions])
 
     def _score(self, requests: Sequence[tuple[str, tuple[str, ...]]]) -> list[list[float]]:
         """Log-likelihoods of the choices behind each context."""
         scoring_pairs = [(context, self.wording.answer(choice)) for context, choices in requests for choice in choices]
-        values = iter(self._respond("loglikelihood", scoring_pairs))
+        values = iter(self._fetch_responses("loglikelihood", scoring_pairs))
         return [[float(next(values).value[0]) for _ in choices] for _, choices in requests]
 
-    def _respond(self, kind: Any, arguments: Sequence[tuple[Any, ...]]) -> list[Response]:
+    def _fetch_responses(self, kind: Any, arguments: Sequence[tuple[Any, ...]]) -> list[ModelResponse]:
         from lm_eval.api.instance import Instance
 
         instances = [
@@ -272,7 +272,7 @@ class _ModelProbe:
         self.advance(n_new_responses + n_ledger_responses, self.model.name)
 
     def _row(
-        self, probe: _ProbeItem, variant: str, logprobs: Sequence[float], stop_reason: str | None
+        self, probe: _ChoiceItem, variant: str, logprobs: Sequence[float], stop_reason: str | None
     ) -> dict[str, Any]:
         """One row of `outcomes`; thoughts that met their limit may be why the answer is wrong."""
         best_choice = int(np.argmax(logprobs))

@@ -42,9 +42,9 @@ class PromptWording:
         """What it reads before its thoughts."""
         return f"{question}{self.gap}{self.begin}".rstrip(" ")
 
-    def cot_prompt(self, question: str, thoughts: str) -> str:
+    def cot_prompt(self, question: str, chain_of_thought: str) -> str:
         """What it reads before an answer behind thoughts."""
-        return f"{self.thought_prompt(question)} {thoughts.strip()}{self.cot_cue}"
+        return f"{self.thought_prompt(question)} {chain_of_thought.strip()}{self.cot_cue}"
 
     def fact_prompt(self, question: str, fact: str) -> str:
         """What it reads before an answer where the fact, or the steps, are given."""
@@ -130,15 +130,15 @@ def draw_choices(
             result.append(())
             continue
         other_targets = [other_targets[i] for i in rng.permutation(len(other_targets))[:_MAX_CANDIDATES]]
-        target_in_question = _is_in_question(target, question)
-        other_targets.sort(key=lambda other: _is_in_question(other, question) != target_in_question)
+        target_in_question = _answer_in_question(target, question)
+        other_targets.sort(key=lambda other: _answer_in_question(other, question) != target_in_question)
         choices = other_targets[: n - 1]
         choices.insert(int(rng.integers(len(choices) + 1)), target)
         result.append(tuple(choices))
     return result
 
 
-def _is_in_question(answer: str, question: str) -> bool:
+def _answer_in_question(answer: str, question: str) -> bool:
     """Whether an answer occurs in a question as whole words."""
     last_word = answer.split()[-1:]
     return bool(last_word) and re.search(rf"(?<!\w){re.escape(last_word[0])}(?!\w)", question) is not None

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from capgap.classification.coefficients import Coefficients
+from capgap.classification.coefficients import TextModelCoefficients
 from capgap.classification.corpus import ItemFamily, read_corpus
 from capgap.classification.design_matrices import make_design
 from capgap.classification.evidence import ItemText
-from capgap.classification.exercises import exercises
-from capgap.classification.fitting import SETTINGS_GRID, FitSettings, fit, leave_families_out, spread
-from capgap.classification.metrics import ClassifierMetrics, ItemFamilyMetrics, classifier_metrics
+from capgap.classification.exercises import make_exercise_families
+from capgap.classification.fitting import TUNING_GRID, FitSettings, fit, leave_families_out, spread
+from capgap.classification.metrics import ClassifierMetrics, ItemFamilyMetrics, compute_held_out_metrics
 from capgap.classification.text_model import TextModel
 from capgap.errors import CapgapError, TableError, UsageError
 
@@ -32,7 +32,7 @@ __all__ = ["RefitResult", "read_pairs", "refit", "write_report"]
 class RefitResult:
     """Coefficients, their metrics, and what they were fitted to."""
 
-    coefficients: Coefficients
+    coefficients: TextModelCoefficients
     metrics: ClassifierMetrics
     families: tuple[ItemFamily, ...]
     """Measured families and those that only help."""
@@ -42,18 +42,18 @@ class RefitResult:
 
 
 def refit(
-    corpus: str | Path,
+    corpus_folder: str | Path,
     *,
     with_exercises: bool = True,
     limit: int = 150,
     seed: int = 0,
-    grid: Sequence[FitSettings] = SETTINGS_GRID,
+    grid: Sequence[FitSettings] = TUNING_GRID,
 ) -> RefitResult:
     """Fit the text model to a corpus folder and measure it on families left out.
 
     Parameters
     ----------
-    corpus
+    corpus_folder
         See `read_corpus`.
     with_exercises
         Whether capgap's own exercises help to fit.
@@ -72,10 +72,10 @@ def refit(
         It has too few families.
     """
     start = time.perf_counter()
-    item_families = (*read_corpus(corpus), *(exercises(seed) if with_exercises else ()))
+    item_families = (*read_corpus(corpus_folder), *(make_exercise_families(seed) if with_exercises else ()))
     design = make_design(item_families)
     predictions = leave_families_out(design, limit=limit, seed=seed, grid=grid)
-    metrics = classifier_metrics(design, predictions)
+    metrics = compute_held_out_metrics(design, predictions)
     origin = {
         "date": datetime.now(UTC).date().isoformat(),
         "families": len(design.measured),
@@ -141,14 +141,14 @@ def write_report(folder: str | Path, result: RefitResult, *, command: str, pairs
     metrics = result.metrics
     rows = sorted(metrics.families, key=lambda row: (row.reasoning, row.accuracy))
     family_rows = [
-        [row.family, _label(row.reasoning), row.n, *(f"{x:.4f}" for x in (row.accuracy, row.mean_p, row.auroc))]
+        [row.family, _label_name(row.reasoning), row.n, *(f"{x:.4f}" for x in (row.accuracy, row.mean_p, row.auroc))]
         for row in rows
     ]
     _write_csv(folder / "families.csv", "family,label,n,accuracy,mean_p_reasoning,auroc", family_rows)
-    bins = [[f"{value:.6f}" for value in bin_] for bin_ in metrics.bins]
+    bins = [[f"{value:.6f}" for value in reliability_bin] for reliability_bin in metrics.bins]
     _write_csv(folder / "reliability.csv", "mean_p_reasoning,share_reasoning,weight", bins)
     (folder / "confusion.json").write_text(json.dumps(_confusion(metrics), indent=1) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(_readme(result, rows, command, pairs), encoding="utf-8")
+    (folder / "README.md").write_text(_readme_md(result, rows, command, pairs), encoding="utf-8")
 
 
 def _write_csv(path: Path, header: str, rows: Sequence[Sequence[object]]) -> None:
@@ -164,21 +164,21 @@ def _confusion(metrics: ClassifierMetrics) -> dict[str, object]:
     }
 
 
-def _label(reasoning: bool) -> str:
+def _label_name(reasoning: bool) -> str:
     return "reasoning" if reasoning else "knowledge"
 
 
-def _check_goals(result: RefitResult, pairs: str | Path | None) -> tuple[list[tuple[str, str, str, bool]], list[str]]:
+def _compare_goals(result: RefitResult, pairs: str | Path | None) -> tuple[list[tuple[str, str, str, bool]], list[str]]:
     """Goals (name, reached, wanted, met), and the items of pairs that are on the wrong side."""
     metrics = result.metrics
     low = [row.family for row in metrics.families if row.accuracy < 0.7]
-    auroc, accuracy, ece, balanced = metrics.auroc, metrics.accuracy, metrics.ece, metrics.ece_balanced
+    auroc, accuracy, ece, balanced_ece = metrics.auroc, metrics.accuracy, metrics.ece, metrics.ece_balanced
     goal_rows = [
         ("AUROC, pooled out-of-family, families weighted equally", f"{auroc:.3f}", "≥ 0.97", auroc >= 0.97),
         ("accuracy, over families within a label, then labels", f"{accuracy:.1%}", "≥ 92 %", accuracy >= 0.92),
         ("families under 70 %", f"{len(low)} ({', '.join(low) or 'none'})", "≤ 3", len(low) <= 3),
         ("calibration error, ten bins, families counting alike", f"{ece:.3f}", "≤ 0.05", ece <= 0.05),
-        ("the same, labels counting alike too", f"{balanced:.3f}", "≤ 0.05", balanced <= 0.05),
+        ("the same, labels counting alike too", f"{balanced_ece:.3f}", "≤ 0.05", balanced_ece <= 0.05),
     ]
     missed: list[str] = []
     if pairs is not None:
@@ -187,9 +187,9 @@ def _check_goals(result: RefitResult, pairs: str | Path | None) -> tuple[list[tu
     return goal_rows, missed
 
 
-def _readme(result: RefitResult, rows: Sequence[ItemFamilyMetrics], command: str, pairs: str | Path | None) -> str:
+def _readme_md(result: RefitResult, rows: Sequence[ItemFamilyMetrics], command: str, pairs: str | Path | None) -> str:
     """The report's page, from the template beside this module."""
-    goal_rows, missed = _check_goals(result, pairs)
+    goal_rows, missed = _compare_goals(result, pairs)
     settings = Counter(result.chosen).most_common()
     template = Path(__file__).with_name("refit_report.md").read_text(encoding="utf-8")
     text = template.format(
@@ -203,11 +203,11 @@ def _readme(result: RefitResult, rows: Sequence[ItemFamilyMetrics], command: str
             f"| {name} | {value} | {target} | {'yes' if met else '**no**'} |" for name, value, target, met in goal_rows
         ),
         families="\n".join(
-            f"| {row.family} | {_label(row.reasoning)} | {row.n:,} | {row.accuracy:.1%}"
+            f"| {row.family} | {_label_name(row.reasoning)} | {row.n:,} | {row.accuracy:.1%}"
             f" | {row.mean_p:.2f} | {row.auroc:.3f} |"
             for row in rows
         ),
-        settings="; ".join(f"{s.evidence:g}, {s.words:g}, {s.helper_weight:g} ({n} times)" for s, n in settings),
+        settings="; ".join(f"{s.evidence:g}, {s.words:g}, {s.exercise_weight:g} ({n} times)" for s, n in settings),
     )
     if missed:
         text += f"\nPairs with an item on the wrong side (topic: which): {'; '.join(missed)}.\n"
@@ -218,12 +218,12 @@ def _score_pairs(model: TextModel, path: str | Path) -> tuple[float, list[str]]:
     """Accuracy over the items of pairs, and which are wrong."""
     missed = []
     rows = read_pairs(path)
-    for topic, knowledge, reasoning in rows:
-        knowledge_logit, reasoning_logit = (evidence.logit for evidence in model.evidence([knowledge, reasoning]))
+    for pair_topic, knowledge, reasoning in rows:
+        knowledge_logit, reasoning_item_logit = (evidence.logit for evidence in model.evidence([knowledge, reasoning]))
         if knowledge_logit >= 0:
-            missed.append(f"{topic}: knowledge")
-        if reasoning_logit <= 0:
-            missed.append(f"{topic}: reasoning")
+            missed.append(f"{pair_topic}: knowledge")
+        if reasoning_item_logit <= 0:
+            missed.append(f"{pair_topic}: reasoning")
     return 1 - len(missed) / (2 * len(rows)), missed
 
 

@@ -15,7 +15,7 @@ import click
 
 from capgap import __version__
 from capgap.errors import CapgapError, suggestion
-from capgap.printable_text import printable
+from capgap.printable_text import make_printable
 
 __all__ = ["COMMANDS", "cli", "main"]
 
@@ -35,7 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 """Command → (module that holds it under its own name, one line of help)."""
 
 
-class _LazyGroup(click.Group):
+class _LazyCommandGroup(click.Group):
     """Loads a command's module when the command is called, so that ``--help`` answers at once."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -45,8 +45,8 @@ class _LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         # A command that is a word of Python's own (import) is called as such words are: with an underscore.
-        attribute = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
-        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), attribute)
+        command_attribute = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), command_attribute)
         return command
 
     def resolve_command(
@@ -61,7 +61,7 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=_LazyCommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="capgap")
 def cli() -> None:
     """Tell what a distilled student got from its teacher, what it did not, and why.
@@ -84,7 +84,7 @@ def _status(arguments: list[str]) -> int:
         error.show()
         return 2
     except CapgapError as error:
-        click.echo(f"capgap: {printable(str(error))}", err=True)
+        click.echo(f"capgap: {make_printable(str(error))}", err=True)
         return 2
     except click.exceptions.Abort:  # what click makes of Ctrl-C
         click.echo("\ncapgap: interrupted. The same command goes on where it stopped.", err=True)

@@ -7,7 +7,7 @@ import click
 
 from capgap.cli.options import items_option, json_option, labels_option, margin_option
 from capgap.cli.printing import command_line, print_results
-from capgap.cli.progress import terminal_progress
+from capgap.cli.progress import render_progress
 from capgap.default_folders import analysis_folder
 
 
@@ -46,8 +46,8 @@ def analyze(tables: tuple[Path, ...], items: Any, as_json: bool, out: Path | Non
 
     folder = out or analysis_folder(tables[0])
     # A run that is analysed in its own directory keeps the command line of its evaluation.
-    keeps_run_command = out is None and tables[0].is_dir()
-    with terminal_progress() as listener:
-        results = compare(tables, command=() if keeps_run_command else command_line(), on_event=listener, **options)
-        page = results.write(folder, items=items, on_event=listener)
-    print_results(results, page, as_json=as_json)
+    keeps_old_command = out is None and tables[0].is_dir()
+    with render_progress() as listener:
+        results = compare(tables, command=() if keeps_old_command else command_line(), on_event=listener, **options)
+        report_path = results.write(folder, items=items, on_event=listener)
+    print_results(results, report_path, as_json=as_json)

@@ -12,7 +12,7 @@ from capgap.cli.printing import print_json
 from capgap.errors import BatteryError
 
 if TYPE_CHECKING:
-    from capgap.battery.battery_check import PromptSample, TaskCheck
+    from capgap.battery.battery_check import PromptSample, TaskCheckReport
 
 __all__ = ["battery"]
 
@@ -81,14 +81,14 @@ def check_command(name_or_file: str, limit: int | None, data_root: Path | None, 
 
     loaded = load_battery(name_or_file, data_root=data_root, allow_code=allow_code)
     click.echo(f"{loaded.name} {loaded.version}  {loaded.path}  {loaded.hash[:12]}")
-    checks = []
-    for check in check_battery(loaded, limit=limit):
-        _show_check(check)
-        checks.append(check)
-    click.echo(f"\n{loaded.name}: {summary(checks)}.")
-    if any(check.missing_data for check in checks):
+    task_checks = []
+    for task_check in check_battery(loaded, limit=limit):
+        _show_check(task_check)
+        task_checks.append(task_check)
+    click.echo(f"\n{loaded.name}: {summary(task_checks)}.")
+    if any(task_check.missing_data for task_check in task_checks):
         click.echo(f"Data that are missing come with: capgap battery fetch {name_or_file}")
-    failed_checks = [check.name for check in checks if not check.ok]
+    failed_checks = [task_check.name for task_check in task_checks if not task_check.ok]
     if failed_checks:
         raise BatteryError(f"{loaded.path}: {len(failed_checks)} task(s) cannot be used: {', '.join(failed_checks)}.")
 
@@ -106,19 +106,19 @@ def fetch_command(name_or_file: str, data_root: Path | None, allow_code: bool) -
     if not needs_hub(loaded):
         click.echo(f"{loaded.name} needs no download.")
         return
-    failed = {}
+    fetch_errors = {}
     for task in fetch_battery(loaded):
         if task.problem is not None:
-            failed[task.name] = task.problem
-        outcome = "failed" if task.n_items is None else f"{task.n_items:,} items"
+            fetch_errors[task.name] = task.problem
+        fetch_result_text = "failed" if task.n_items is None else f"{task.n_items:,} items"
         remark = f", but {task.note}" if task.note and task.n_items is not None else ""
-        click.echo(f"{task.name}: {outcome}{remark}", err=True)
-    if failed:
-        first_failure = next(iter(failed.values()))
+        click.echo(f"{task.name}: {fetch_result_text}{remark}", err=True)
+    if fetch_errors:
+        first_failure = next(iter(fetch_errors.values()))
         if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
             first_failure += " The network is switched off by HF_HUB_OFFLINE."
         raise BatteryError(
-            f"{len(failed)} of {len(loaded.tasks)} tasks could not be fetched, the first because: {first_failure}"
+            f"{len(fetch_errors)} of {len(loaded.tasks)} tasks could not be fetched, the first because: {first_failure}"
         )
     click.echo(f"{loaded.name}: all data are in the cache.")
 
@@ -134,7 +134,7 @@ def _summarise_battery(name: str) -> dict[str, Any]:
     return {"name": name, "tasks": len(loaded.tasks), "items": items, "description": loaded.description}
 
 
-def _show_check(check: "TaskCheck") -> None:
+def _show_check(check: "TaskCheckReport") -> None:
     title = check.name if check.variant == "default" else f"{check.name}, variant {check.variant}"
     if check.prepared is None:
         click.echo(f"\n{title}: {'no data here' if check.missing_data else 'cannot be used'}")

@@ -14,10 +14,10 @@ from capgap.errors import UsageError
 from capgap.printable_text import one_line
 
 if TYPE_CHECKING:
-    from capgap.battery.battery_preview import PreviewEntry
+    from capgap.battery.battery_preview import BatteryEntryPreview
 
-_SIZES = ("135M", "1B", "8B")
-_UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+_DEFAULT_MODEL_SIZES = ("135M", "1B", "8B")
+_SUFFIX_MULTIPLIERS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
 @click.command("show")
@@ -26,7 +26,7 @@ _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 @click.option("--model", metavar="MODEL", help="Estimate the minutes of this model.")
 @click.option(
     "--size", "sizes", multiple=True, metavar="N",
-    help=f"Of a model of so many parameters; default {', '.join(_SIZES)}.",
+    help=f"Of a model of so many parameters; default {', '.join(_DEFAULT_MODEL_SIZES)}.",
 )  # fmt: skip
 @click.option("--device", metavar="D", help="cpu, cuda, mps; default: the best there is.")
 @data_root_option
@@ -42,10 +42,10 @@ def show(
     from capgap.battery import load_battery
     from capgap.battery.battery_preview import preview_battery
 
-    parameters = {size: _parameters(size) for size in sizes or (() if model else _SIZES)}
+    parameters = {size: _parse_parameter_count(size) for size in sizes or (() if model else _DEFAULT_MODEL_SIZES)}
     loaded = load_battery(name_or_file, data_root=data_root)
     entries = preview_battery(loaded, limit=limit)
-    cost = _cost(entries, model, parameters, device)
+    cost = _estimate_cost(entries, model, parameters, device)
     if as_json:
         rows = [entry.as_record() for entry in entries]
         facts = {"name": loaded.name, "version": loaded.version, "description": loaded.description, "hash": loaded.hash}
@@ -56,13 +56,13 @@ def show(
     for entry in entries:
         _show_entry(entry)
     click.echo("\n" + _summary(entries))
-    for line in _cost_lines(cost):
+    for line in _format_cost_lines(cost):
         click.echo(line)
     if not all(entry.is_local for entry in entries):
         click.echo(f"Sizes of hub data are the file's own words; capgap battery fetch {name_or_file} gets the data.")
 
 
-def _show_entry(entry: "PreviewEntry") -> None:
+def _show_entry(entry: "BatteryEntryPreview") -> None:
     title = entry.name if entry.variant == "default" else f"{entry.name}, variant {entry.variant}"
     approximate_prefix = "about " if entry.is_approximate else ""
     if entry.n_items is None or entry.n_sampled is None:
@@ -85,7 +85,7 @@ def _show_entry(entry: "PreviewEntry") -> None:
         click.echo(f"  {one_line(reason)}")
 
 
-def _summary(entries: Sequence["PreviewEntry"]) -> str:
+def _summary(entries: Sequence["BatteryEntryPreview"]) -> str:
     items: Counter[str] = Counter()
     tasks: Counter[str] = Counter()
     for entry in entries:
@@ -98,16 +98,16 @@ def _summary(entries: Sequence["PreviewEntry"]) -> str:
     return f"Asked: {sum(items.values()):,} items; {', '.join(capability_texts)}.{tail}"
 
 
-def _parameters(size: str) -> float:
+def _parse_parameter_count(size: str) -> float:
     """The number that ``135M`` or ``1.5B`` stands for."""
     match = re.fullmatch(r"([0-9]{1,4}(?:\.[0-9]{1,3})?)([KMBT])", size.strip().upper())
     if match is None or not float(match[1]):
         raise UsageError(f"--size {size[:40]!r}: expected a number of parameters such as 135M, 1.5B or 70B.")
-    return float(match[1]) * _UNITS[match[2]]
+    return float(match[1]) * _SUFFIX_MULTIPLIERS[match[2]]
 
 
-def _cost(
-    entries: Sequence["PreviewEntry"], model: str | None, sizes: dict[str, float], device: str | None
+def _estimate_cost(
+    entries: Sequence["BatteryEntryPreview"], model: str | None, sizes: dict[str, float], device: str | None
 ) -> dict[str, Any]:
     """Tokens to read and to write, and minutes by model or size on this device, ledger empty."""
     from capgap.evaluation import EvaluationPlan, cost
@@ -131,7 +131,7 @@ def _cost(
     return {"tokens_read": round(n_read), "tokens_written": round(written), "device": chosen_device, "minutes": minutes}
 
 
-def _cost_lines(cost: dict[str, Any]) -> list[str]:
+def _format_cost_lines(cost: dict[str, Any]) -> list[str]:
     durations = ", ".join(f"{one_line(name)} {_format_minutes(minutes)}" for name, minutes in cost["minutes"].items())
     return [
         f"Cost: about {cost['tokens_read']:,} tokens to read and {cost['tokens_written']:,} to write.",

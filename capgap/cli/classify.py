@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from capgap.cli.options import data_root_option, permission_options, set_threads
-from capgap.cli.progress import quiet_option, terminal_progress, verbose_option
-from capgap.default_folders import CLASSIFY_FOLDER
+from capgap.cli.options import add_permission_options, data_root_option, set_threads
+from capgap.cli.progress import quiet_option, render_progress, verbose_option
+from capgap.default_folders import CLASSIFY_WORK_FOLDER
 from capgap.events import Note
 
 
@@ -27,7 +27,7 @@ from capgap.events import Note
     help="Only this kind of evidence; repeatable. Default: all that there is.",
 )  # fmt: skip
 @click.option(
-    "--work", type=click.Path(path_type=Path, file_okay=False), default=CLASSIFY_FOLDER, show_default=True,
+    "--work", type=click.Path(path_type=Path, file_okay=False), default=CLASSIFY_WORK_FOLDER, show_default=True,
     help="Where answers of --model are kept, as a DIR for --outcomes; the same command goes on where it stopped.",
 )  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="A .jsonl or .parquet file; else stdout.")
@@ -35,7 +35,7 @@ from capgap.events import Note
 @click.option("--limit", type=click.IntRange(min=1), help="Items (of a battery: a task) at most: a seeded sample.")
 @click.option("--device", metavar="D", help="cpu, mps, cuda, cuda:1; default: a GPU, else the CPU.")
 @data_root_option
-@permission_options
+@add_permission_options
 @quiet_option
 @verbose_option
 def classify(source: str, out: Path | None, replace: bool, quiet: bool, **options: Any) -> None:
@@ -58,7 +58,7 @@ def classify(source: str, out: Path | None, replace: bool, quiet: bool, **option
         check_output_path(out, replace=replace)
     if options["models"]:
         set_threads(None)
-    with terminal_progress(quiet=quiet) as listener:
+    with render_progress(quiet=quiet) as listener:
         labels = capgap.classify(source, **options, on_event=listener)
         if out is not None:
             write_label_file(labels, out, replace=replace)

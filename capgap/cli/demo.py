@@ -15,7 +15,7 @@ import click
 
 from capgap.cli.options import json_option
 from capgap.cli.printing import command_line, print_results
-from capgap.cli.progress import quiet_option, terminal_progress, verbose_option
+from capgap.cli.progress import quiet_option, render_progress, verbose_option
 from capgap.default_folders import DEFAULT_ROOT
 from capgap.events import Listener, Note, stage
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
     from capgap.results import Run
 
-__all__ = ["STUDENTS", "demo"]
+__all__ = ["STUDENT_RECIPES", "demo"]
 
-TEACHER, BASE_MODEL, BATTERY = "microworld:teacher", "microworld:medium", "microworld"
+TEACHER, BASE_MODEL, BATTERY_NAME = "microworld:teacher", "microworld:medium", "microworld"
 
-TASKS = ("facts_generate", "chains_generate")
+TRAIN_TASKS = ("facts_generate", "chains_generate")
 """What the students are taught: one family that can only be remembered, one that can only be worked out."""
 
-STUDENTS = {
+STUDENT_RECIPES = {
     "answers-full": ("answers", "full"),
     "answers-lora": ("answers", "lora"),
     "traces-full": ("traces", "full"),
@@ -39,7 +39,7 @@ STUDENTS = {
 }
 """Student → its supervision and adaptation; everything else they share."""
 
-_EXAMPLES, _TRAINING_STEPS, _ITEM_LIMIT = 2800, 350, 72
+_EXAMPLES, _TRAINING_STEPS, _MAX_ITEMS_PER_TASK = 2800, 350, 72
 _LEARNING_RATE = {"full": 3.0e-3, "lora": 2.0e-3}
 
 
@@ -64,16 +64,16 @@ def demo(seed: int, out: Path | None, as_json: bool, quiet: bool) -> None:
     started = time.monotonic()
     folder = out or DEFAULT_ROOT / f"demo-{seed}"
     students = folder.with_name(f"{folder.name}-students")
-    with terminal_progress(quiet=quiet) as listener:
+    with render_progress(quiet=quiet) as listener:
         files = _write_student_configs(students, seed)
         listener(Note(f"{len(files)} students of {BASE_MODEL} learn {_EXAMPLES:,} prompts from {TEACHER} ({students})"))
         _distill_students(students, files, listener)
         run = capgap.evaluate(
-            [f"{name}={students / name}" for name in STUDENTS],
+            [f"{name}={students / name}" for name in STUDENT_RECIPES],
             teacher=f"teacher={TEACHER}",
             base=f"base={BASE_MODEL}",
-            battery=BATTERY,
-            limit=_ITEM_LIMIT,
+            battery=BATTERY_NAME,
+            limit=_MAX_ITEMS_PER_TASK,
             device="cpu",
             workers=2,
             out=folder,
@@ -82,33 +82,33 @@ def demo(seed: int, out: Path | None, as_json: bool, quiet: bool) -> None:
         )
     print_results(run.results, run.path / "report.html", as_json=as_json)
     if not as_json:
-        for line in _known_truths(run):
+        for line in _report_known_truths(run):
             click.echo(line)
     click.echo(f"{time.monotonic() - started:.0f} s", err=True)
 
 
 def _write_student_configs(students: Path, seed: int) -> dict[str, Path]:
     """A distillation file for each student."""
-    from capgap.store.writable_folder import writable
+    from capgap.store.writable_folder import write_errors_explained
 
-    files = {name: students / f"{name}.yaml" for name in STUDENTS}
-    with writable(students):
+    files = {name: students / f"{name}.yaml" for name in STUDENT_RECIPES}
+    with write_errors_explained(students):
         students.mkdir(parents=True, exist_ok=True)
-        for name, (supervision, adaptation_method) in STUDENTS.items():
-            content = _distillation_file(name, supervision, adaptation_method, seed)
+        for name, (supervision_type, adaptation_method) in STUDENT_RECIPES.items():
+            content = _format_student_config(name, supervision_type, adaptation_method, seed)
             files[name].write_text(content, encoding="utf-8")
     return files
 
 
-def _distillation_file(name: str, supervision: str, adaptation_method: str, seed: int) -> str:
+def _format_student_config(name: str, supervision_type: str, adaptation_method: str, seed: int) -> str:
     return f"""\
 # Written by `capgap demo`. Run it alone: capgap distill {name}.yaml
 name: {name}
 teacher: {TEACHER}
 student: {BASE_MODEL}
-data: {{battery: {BATTERY}, tasks: [{", ".join(TASKS)}]}}
+data: {{battery: {BATTERY_NAME}, tasks: [{", ".join(TRAIN_TASKS)}]}}
 n_examples: {_EXAMPLES}
-supervision: {supervision}
+supervision: {supervision_type}
 adaptation: {adaptation_method}
 seed: {seed}
 data_seed: {seed}
@@ -116,7 +116,7 @@ training: {{max_steps: {_TRAINING_STEPS}, batch_size: 64, lr: {_LEARNING_RATE[ad
 """
 
 
-def _distill_one(file: str, ledger: str) -> str:
+def _distill_one_student(file: str, ledger: str) -> str:
     """One student, in a process of its own; the teacher's texts are shared through the ledger."""
     import torch
 
@@ -133,11 +133,11 @@ def _distill_students(students: Path, files: dict[str, Path], on_event: Listener
         stage(on_event, "distilling", len(files), "student") as advance,
         ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn")) as pool,
     ):
-        for job in as_completed([pool.submit(_distill_one, str(file), ledger) for file in files.values()]):
+        for job in as_completed([pool.submit(_distill_one_student, str(file), ledger) for file in files.values()]):
             advance(1, job.result())
 
 
-def _known_truths(run: "Run") -> Iterator[str]:
+def _report_known_truths(run: "Run") -> Iterator[str]:
     """What this world is known to hold, as the intervals tell it."""
     import capgap
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 
-from capgap.cli.options import permission_options, set_threads
+from capgap.cli.options import add_permission_options, set_threads
 from capgap.cli.printing import command_line, print_results
-from capgap.cli.progress import quiet_option, terminal_progress, verbose_option
+from capgap.cli.progress import quiet_option, render_progress, verbose_option
 from capgap.default_folders import student_folder
-from capgap.distillation import ADAPTATIONS, SUPERVISIONS
+from capgap.distillation import ADAPTATION_DESCRIPTIONS, SUPERVISIONS
 
 
 @click.command()
@@ -23,7 +23,7 @@ from capgap.distillation import ADAPTATIONS, SUPERVISIONS
     "--ledger", type=click.Path(path_type=Path, dir_okay=False),
     help="The teacher's responses, which several students may share; default in --out.",
 )  # fmt: skip
-@permission_options
+@add_permission_options
 @quiet_option
 @verbose_option
 def distill(file: Path, threads: int | None, quiet: bool, **options: Any) -> None:
@@ -45,12 +45,12 @@ def distill(file: Path, threads: int | None, quiet: bool, **options: Any) -> Non
     import capgap
 
     set_threads(threads)
-    with terminal_progress(quiet=quiet) as listener:
+    with render_progress(quiet=quiet) as listener:
         student = capgap.distill(file, **options, command=command_line(), on_event=listener)
     click.echo(student.path)
     if student.run is not None:
         print_results(student.run.results, student.run.path / "report.html", as_json=False)
 
 
-for _table, _words in (("SUPERVISIONS", SUPERVISIONS), ("ADAPTATIONS", ADAPTATIONS)):
-    distill.help = str(distill.help).replace(_table, ", ".join(_words))
+for _placeholder, _option_values in (("SUPERVISIONS", SUPERVISIONS), ("ADAPTATIONS", ADAPTATION_DESCRIPTIONS)):
+    distill.help = str(distill.help).replace(_placeholder, ", ".join(_option_values))

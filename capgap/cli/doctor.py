@@ -14,9 +14,9 @@ import click
 from capgap.cli.options import json_option
 from capgap.cli.printing import print_json
 
-__all__ = ["doctor", "examine"]
+__all__ = ["doctor", "examine_machine"]
 
-PACKAGES = (
+CHECKED_PACKAGES = (
     "torch", "transformers", "peft", "accelerate", "lm-eval", "datasets", "pandas", "scikit-learn", "statsmodels",
 )  # fmt: skip
 
@@ -28,48 +28,48 @@ def doctor(as_json: bool) -> int:
 
     Exit status 2 where something that capgap needs is missing.
     """
-    findings = examine()
+    check_findings = examine_machine()
     if as_json:
-        print_json(findings)
+        print_json(check_findings)
     else:
-        width = max(map(len, findings))
-        for name, finding in findings.items():
-            status_mark = "ok" if finding["ok"] else "!!"
-            click.echo(f"{status_mark}  {name:<{width}}  {finding['found']}")
-            if finding.get("advice"):
-                click.echo(f"    {'':<{width}}  {finding['advice']}")
-    return 0 if all(finding["ok"] for finding in findings.values()) else 2
+        width = max(map(len, check_findings))
+        for name, check_finding in check_findings.items():
+            status_mark = "ok" if check_finding["ok"] else "!!"
+            click.echo(f"{status_mark}  {name:<{width}}  {check_finding['found']}")
+            if check_finding.get("advice"):
+                click.echo(f"    {'':<{width}}  {check_finding['advice']}")
+    return 0 if all(check_finding["ok"] for check_finding in check_findings.values()) else 2
 
 
-def examine() -> dict[str, dict[str, Any]]:
+def examine_machine() -> dict[str, dict[str, Any]]:
     """What was found, by subject: ``ok``, ``found`` in words, and ``advice`` where something can be mended."""
     python = f"{platform.python_version()} on {platform.platform()}"
-    findings = {"python": _verdict(sys.version_info >= (3, 11), python)}
-    findings |= {name: _package(name) for name in (*PACKAGES, "capgap")}
-    if findings["torch"]["ok"]:
-        findings["devices"] = _devices()
-        findings["threads"] = _threads()
-    findings["disk"] = _check_disk(Path.cwd())
-    findings["hub"] = _check_hub()
-    if findings["torch"]["ok"]:
-        findings["microworld"] = _microworld()
-        if findings["microworld"]["ok"]:
-            findings |= _trainer()
-    return findings
+    check_findings = {"python": _verdict(sys.version_info >= (3, 11), python)}
+    check_findings |= {name: _check_package(name) for name in (*CHECKED_PACKAGES, "capgap")}
+    if check_findings["torch"]["ok"]:
+        check_findings["devices"] = _check_devices()
+        check_findings["threads"] = _check_threads()
+    check_findings["disk"] = _check_disk(Path.cwd())
+    check_findings["hub"] = _check_hub_settings()
+    if check_findings["torch"]["ok"]:
+        check_findings["microworld"] = _microworld()
+        if check_findings["microworld"]["ok"]:
+            check_findings |= _check_trainer()
+    return check_findings
 
 
-def _verdict(ok: bool, observation: str, advice: str = "") -> dict[str, Any]:
-    return {"ok": ok, "found": observation, **({"advice": advice} if advice else {})}
+def _verdict(ok: bool, finding_text: str, advice: str = "") -> dict[str, Any]:
+    return {"ok": ok, "found": finding_text, **({"advice": advice} if advice else {})}
 
 
-def _package(name: str) -> dict[str, Any]:
+def _check_package(name: str) -> dict[str, Any]:
     try:
         return _verdict(True, version(name))
     except PackageNotFoundError:
         return _verdict(False, "not installed", f"pip install {name}")
 
 
-def _devices() -> dict[str, Any]:
+def _check_devices() -> dict[str, Any]:
     import torch
 
     devices = []
@@ -95,7 +95,7 @@ def _measure_gflops() -> float:
     return float(2 * 1024**3 / min(durations[1:]) / 1e9)
 
 
-def _threads() -> dict[str, Any]:
+def _check_threads() -> dict[str, Any]:
     import torch
 
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
@@ -113,7 +113,7 @@ def _check_disk(folder: Path) -> dict[str, Any]:
     return _verdict(ok, observation, "" if ok else "Run capgap where it can write, or give --out.")
 
 
-def _check_hub() -> dict[str, Any]:
+def _check_hub_settings() -> dict[str, Any]:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -142,10 +142,10 @@ def _microworld() -> dict[str, Any]:
     return _verdict(True, f"microworld:teacher loads and answers (log-likelihood {answer.value[0]:.2f} nats)")
 
 
-def _trainer() -> dict[str, dict[str, Any]]:
+def _check_trainer() -> dict[str, dict[str, Any]]:
     """What the trainer's self-tests came to on this machine's best device."""
     from capgap.distillation.selftest import self_tests
     from capgap.models import choose_device
 
     advice = "Numbers of this trainer cannot be trusted here; please report it with the output of doctor --json."
-    return {name: _verdict(ok, outcome, "" if ok else advice) for name, ok, outcome in self_tests(choose_device(None))}
+    return {name: _verdict(ok, finding, "" if ok else advice) for name, ok, finding in self_tests(choose_device(None))}

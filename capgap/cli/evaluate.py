@@ -6,16 +6,16 @@ from typing import Any
 import click
 
 from capgap.cli.options import (
+    add_permission_options,
     data_root_option,
     items_option,
     json_option,
     labels_option,
     margin_option,
-    permission_options,
     set_threads,
 )
 from capgap.cli.printing import command_line, print_results
-from capgap.cli.progress import quiet_option, terminal_progress, verbose_option
+from capgap.cli.progress import quiet_option, render_progress, verbose_option
 
 
 @click.command()
@@ -54,7 +54,7 @@ from capgap.cli.progress import quiet_option, terminal_progress, verbose_option
 )  # fmt: skip
 @click.option("--rescore", is_flag=True, help="Make the tables again from the ledger; no model is loaded.")
 @data_root_option
-@permission_options
+@add_permission_options
 @labels_option
 @margin_option
 @items_option
@@ -80,7 +80,7 @@ def evaluate(threads: int | None, as_json: bool, quiet: bool, **options: Any) ->
     import capgap
 
     set_threads(threads)
-    with terminal_progress(quiet=quiet) as listener:
+    with render_progress(quiet=quiet) as listener:
         run = capgap.evaluate(**options, command=command_line(), on_event=listener)
     if options["shard"] is None:
         print_results(run.results, run.path / "report.html", as_json=as_json)

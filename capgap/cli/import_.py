@@ -10,13 +10,13 @@ from capgap.cli.options import json_option
 from capgap.cli.printing import command_line, print_json
 
 if TYPE_CHECKING:
-    from capgap.importers import ImportBatch, MergedImport
+    from capgap.importers import ImportResult, MergedImport
 
 __all__ = ["import_"]
 
-_MOST_REMARKS, _MOST_NAMES = 30, 10
+_MAX_SHOWN_REMARKS, _MOST_NAMES = 30, 10
 
-_set_option = click.option(
+_set_column_option = click.option(
     "--set", "constants", multiple=True, metavar="COLUMN=VALUE",
     help="One value for every row: model, battery, task, variant, capability, domain, format or chance.",
 )  # fmt: skip
@@ -34,7 +34,7 @@ def _import_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--replace", is_flag=True,
             help="Let a later answer of a model to an item replace an earlier, different one.",
         ),
-        _set_option,
+        _set_column_option,
         click.option(
             "--out", required=True, type=click.Path(path_type=Path), metavar="DIR",
             help="Directory of imports; merged into.",
@@ -65,7 +65,7 @@ def lm_eval(paths: tuple[Path, ...], constants: tuple[str, ...], primary: tuple[
     """
     from capgap.importers import ImportSettings, import_lm_eval
 
-    _merge(import_lm_eval(paths, ImportSettings.parsed(constants, primary)), **options)
+    _merge_and_report(import_lm_eval(paths, ImportSettings.parsed(constants, primary)), **options)
 
 
 @import_.command("inspect")
@@ -75,7 +75,7 @@ def inspect_ai(paths: tuple[Path, ...], constants: tuple[str, ...], primary: tup
     """Logs of inspect_ai: .eval archives and .json logs, or folders of them."""
     from capgap.importers import ImportSettings, import_inspect
 
-    _merge(import_inspect(paths, ImportSettings.parsed(constants, primary)), **options)
+    _merge_and_report(import_inspect(paths, ImportSettings.parsed(constants, primary)), **options)
 
 
 @import_.command("table")
@@ -89,12 +89,14 @@ def table(paths: tuple[Path, ...], constants: tuple[str, ...], columns: tuple[st
 
     Needed are model, task, item and score: columns of these names, --map, or --set.
     """
-    from capgap.importers import ImportSettings, assignments, import_table
+    from capgap.importers import ImportSettings, import_result_tables, parse_pairs
 
-    _merge(import_table(paths, assignments(columns, "--map"), ImportSettings.parsed(constants)), **options)
+    _merge_and_report(
+        import_result_tables(paths, parse_pairs(columns, "--map"), ImportSettings.parsed(constants)), **options
+    )
 
 
-def _merge(batch: "ImportBatch", out: Path, *, replace: bool, as_json: bool) -> None:
+def _merge_and_report(batch: "ImportResult", out: Path, *, replace: bool, as_json: bool) -> None:
     """Merge, then print what was imported (stdout) and what was not (stderr)."""
     from capgap.importers import merge_batch
 
@@ -110,26 +112,26 @@ def _merge(batch: "ImportBatch", out: Path, *, replace: bool, as_json: bool) -> 
     replaced_text = f", {merged_import.n_replaced:,} answers replaced" if merged_import.n_replaced else ""
     click.echo(
         f"{summary['outcomes']}: {len(models):,} models, {summary['tasks']:,} tasks, {summary['items']:,} items, "
-        f"{summary['rows']:,} rows ({merged_import.n_new:,} new{replaced_text})"
+        f"{summary['rows']:,} rows ({merged_import.n_new_rows:,} new{replaced_text})"
     )
     click.echo(f"models: {_format_name_list(models)}", err=True)
     click.echo(f"Next: capgap analyze {out} --teacher NAME --base NAME", err=True)
 
 
-def _print_remarks(batch: "ImportBatch") -> None:
+def _print_remarks(batch: "ImportResult") -> None:
     """Notes, and what was not imported: with the reason and how often."""
     skipped = batch.skipped
-    lines = [f"note: {import_note}" for import_note in batch.notes[:_MOST_REMARKS]]
+    lines = [f"note: {import_note}" for import_note in batch.notes[:_MAX_SHOWN_REMARKS]]
     if skipped:
         lines.append(f"not imported, {len(skipped):,} reason{'s' if len(skipped) > 1 else ''}:")
-    lines += [f"  {reason}" for reason in skipped[:_MOST_REMARKS]]
-    n_omitted = max(0, len(batch.notes) - _MOST_REMARKS) + max(0, len(skipped) - _MOST_REMARKS)
+    lines += [f"  {reason}" for reason in skipped[:_MAX_SHOWN_REMARKS]]
+    n_omitted = max(0, len(batch.notes) - _MAX_SHOWN_REMARKS) + max(0, len(skipped) - _MAX_SHOWN_REMARKS)
     lines += [f"  and {n_omitted:,} more, in import.json"] if n_omitted else []
     for line in lines:
         click.echo(line, err=True)
 
 
-def _summary(batch: "ImportBatch", merged_import: "MergedImport") -> dict[str, Any]:
+def _summary(batch: "ImportResult", merged_import: "MergedImport") -> dict[str, Any]:
     outcomes = merged_import.outcomes
     return {
         "outcomes": str(merged_import.path / "outcomes"),
@@ -137,7 +139,7 @@ def _summary(batch: "ImportBatch", merged_import: "MergedImport") -> dict[str, A
         "tasks": len(outcomes[["battery", "task"]].drop_duplicates()),
         "items": len(outcomes[["battery", "task", "item"]].drop_duplicates()),
         "rows": len(outcomes),
-        "new": merged_import.n_new,
+        "new": merged_import.n_new_rows,
         "replaced": merged_import.n_replaced,
         "not_imported": sum(reason.count for reason in batch.skipped),
         "notes": batch.notes,

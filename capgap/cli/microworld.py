@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from capgap.cli.progress import terminal_progress
+from capgap.cli.progress import render_progress
 from capgap.default_folders import MICROWORLD_FOLDER
 from capgap.errors import UsageError, suggestion
 from capgap.events import stage
@@ -35,7 +35,7 @@ def build(out: Path, only: tuple[str, ...], seed: int) -> None:
     from capgap.distillation.students import microworld_models
     from capgap.microworld import make_world, write_data
 
-    component_names = ("data", *microworld_models.RECIPES)
+    component_names = ("data", *microworld_models.MODEL_RECIPES)
     requested_names = only or component_names
     for name in requested_names:
         if name not in component_names:
@@ -55,6 +55,8 @@ def _train_model(name: str, folder: Path, seed: int) -> Path:
     from capgap.distillation.students import microworld_models
 
     torch.set_num_threads(1)
-    steps = microworld_models.RECIPES[name].steps
-    with terminal_progress() as listener, stage(listener, name, steps, "step") as advance:
-        return microworld_models.build(name, folder, seed=seed, on_step=lambda _, loss: advance(1, f"loss {loss:.3f}"))
+    steps = microworld_models.MODEL_RECIPES[name].steps
+    with render_progress() as listener, stage(listener, name, steps, "step") as advance:
+        return microworld_models.build_checkpoint(
+            name, folder, seed=seed, on_step=lambda _, loss: advance(1, f"loss {loss:.3f}")
+        )

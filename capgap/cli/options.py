@@ -30,17 +30,17 @@ data_root_option: _Decorator = click.option(
     "--data-root", type=click.Path(path_type=Path, file_okay=False), envvar="CAPGAP_DATA",
     help="Where batteries find their data beside their own folder; default CAPGAP_DATA.",
 )  # fmt: skip
-_allow_code = click.option(
+_allow_code_option = click.option(
     "--allow-code", is_flag=True, help="Run Python code that models bring with them (auto_map). Read it first."
 )
-_allow_pickle = click.option(
+_allow_pickle_option = click.option(
     "--allow-pickle", is_flag=True, help="Load weights that are only there as pickles (*.bin)."
 )
 
 
-def permission_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def add_permission_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--allow-code`` and ``--allow-pickle``, for all models of a command; for one alone: ``CKPT,allow_code=on``."""
-    return _allow_code(_allow_pickle(command))
+    return _allow_code_option(_allow_pickle_option(command))
 
 
 def set_threads(threads: int | None) -> None:

@@ -13,17 +13,17 @@ from capgap.errors import UsageError
 __all__ = ["power"]
 
 _UNIT_INTERVAL = click.FloatRange(0, 1)
-_power_option = click.option(
+_target_power_option = click.option(
     "--power", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.8, show_default=True,
     help="Probability with which it should be found.",
 )  # fmt: skip
-_tasks_option = click.option(
+_n_tasks_option = click.option(
     "--tasks", "n_tasks", type=click.IntRange(min=1), default=1, show_default=True, help="Tasks, which count equally."
 )
-_items_option = click.option(
+_items_per_task_option = click.option(
     "--items", "items_per_task", type=click.IntRange(min=2), default=100, show_default=True, help="Items of each task."
 )
-_cluster_option = click.option(
+_cluster_size_option = click.option(
     "--cluster-size", type=click.IntRange(min=1), default=1, show_default=True,
     help="Items that stand or fall together (of one passage, one template).",
 )  # fmt: skip
@@ -49,9 +49,9 @@ def power() -> None:
 
 @power.command("gap")
 @click.option("--gap", type=_UNIT_INTERVAL, help="The gap that matters, in score: 0.03 is three points.")
-@_tasks_option
-@_items_option
-@_cluster_option
+@_n_tasks_option
+@_items_per_task_option
+@_cluster_size_option
 @click.option("--icc", type=_UNIT_INTERVAL, default=0.0, help="Correlation of the differences within a cluster.")
 @click.option(
     "--task-sd", type=_UNIT_INTERVAL, default=0.0, help="How gaps differ between tasks: speaks of tasks like these."
@@ -65,7 +65,7 @@ def power() -> None:
     "--disagreement", type=_UNIT_INTERVAL, default=0.3, show_default=True,
     help="Share of the items that exactly one of the two models answers rightly.",
 )  # fmt: skip
-@_power_option
+@_target_power_option
 @json_option
 def gap_command(gap: float | None, power: float, as_json: bool, **options: Any) -> None:
     """A gap between teacher and student, by formula."""
@@ -80,33 +80,33 @@ def gap_command(gap: float | None, power: float, as_json: bool, **options: Any) 
         else "no gap that could be is visible with this design"
     ]
     if gap is not None:
-        power_at_gap = design.power(gap)
-        numbers |= {"gap": gap, "power_at_gap": power_at_gap, "needed": {}}
+        power_to_see_gap = design.power(gap)
+        numbers |= {"gap": gap, "power_at_gap": power_to_see_gap, "needed": {}}
         warning = f" ({design.exact_test_caution})" if design.exact_test_caution else ""
-        lines.append(f"power to see {100 * gap:g} points: {power_at_gap:.2f}{warning}")
-        clustered, seeded = design.cluster_size > 1, design.seed_sd > 0
-        for unit in ("items", *["clusters"] * clustered, "tasks", *["seeds"] * seeded):
+        lines.append(f"power to see {100 * gap:g} points: {power_to_see_gap:.2f}{warning}")
+        has_clusters, has_seed_spread = design.cluster_size > 1, design.seed_sd > 0
+        for unit in ("items", *["clusters"] * has_clusters, "tasks", *["seeds"] * has_seed_spread):
             needed_size = size_for_gap(gap, design, unit, power=power)  # type: ignore[arg-type]
             numbers["needed"][unit] = needed_size.n
             per_task_text = " of each task" if unit in ("items", "clusters") else ""
-            needed_text = f"{needed_size.n:,}" if needed_size.n is not None else "no number is enough"
-            needed_text += f" ({needed_size.note})" if needed_size.note else ""
-            lines.append(f"needed for {100 * gap:g} points, the rest as it is: {unit}{per_task_text}: {needed_text}")
-    _print(numbers, lines, as_json)
+            n_needed_text = f"{needed_size.n:,}" if needed_size.n is not None else "no number is enough"
+            n_needed_text += f" ({needed_size.note})" if needed_size.note else ""
+            lines.append(f"needed for {100 * gap:g} points, the rest as it is: {unit}{per_task_text}: {n_needed_text}")
+    _print_power_result(numbers, lines, as_json)
 
 
 @power.command()
 @click.option("--knowledge", required=True, metavar="B,S,T", help="Accuracies of base, student and teacher.")
 @click.option("--reasoning", required=True, metavar="B,S,T", help="Likewise.")
-@_tasks_option
-@_items_option
-@_cluster_option
+@_n_tasks_option
+@_items_per_task_option
+@_cluster_size_option
 @click.option(
     "--of-cluster", type=_UNIT_INTERVAL, default=0.0, help="Share of an answer's variance that is its cluster's."
 )
 @_replicates_option
 @_seed_option
-@_power_option
+@_target_power_option
 @json_option
 def closure(
     knowledge: str, reasoning: str, items_per_task: int, seed: int, power: float, as_json: bool, **options: Any
@@ -114,22 +114,22 @@ def closure(
     """The difference of two gap closures, knowledge minus reasoning, by simulation."""
     import numpy as np
 
-    from capgap.stats import AssumedAccuracies, closure_difference_power, needed_for_closure_difference
+    from capgap.stats import CapabilityAccuracies, closure_difference_power, needed_for_closure_difference
 
     on_knowledge, on_reasoning = (
-        AssumedAccuracies(*_numbers(text, option, 3))
+        CapabilityAccuracies(*_parse_numbers(text, option, 3))
         for text, option in ((knowledge, "--knowledge"), (reasoning, "--reasoning"))
     )
     rng = np.random.default_rng(seed)
     simulated = closure_difference_power(on_knowledge, on_reasoning, items_per_task=items_per_task, rng=rng, **options)
     needed_size = needed_for_closure_difference(on_knowledge, on_reasoning, seed=seed, power=power, **options)
     lines = [
-        f"closures {100 * on_knowledge.closure:.0f} % and {100 * on_reasoning.closure:.0f} %: {simulated}",
+        f"closures {100 * on_knowledge.gap_closure:.0f} % and {100 * on_reasoning.gap_closure:.0f} %: {simulated}",
         f"median width of the interval: {100 * simulated.width:.0f} points",
         f"items of each task for a power of {power:.2f}: "
         + (f"{needed_size.n:,}" if needed_size.n is not None else f"no number is enough ({needed_size.note})"),
     ]
-    _print({**asdict(simulated), "needed_items": needed_size.n}, lines, as_json)
+    _print_power_result({**asdict(simulated), "needed_items": needed_size.n}, lines, as_json)
 
 
 @power.command("data-cost")
@@ -157,20 +157,20 @@ def closure(
 @_replicates_option
 @_seed_option
 @json_option
-def data_cost(
+def data_cost_command(
     knowledge: float, reasoning: float, sizes: str, base: float, ceiling: float, teacher: float, target: float,
     seed: int, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """The ratio of two data costs, reasoning over knowledge, by simulation."""
     import numpy as np
 
-    from capgap.stats.curves import CurveTarget, SupposedCurve, data_cost_ratio_power
+    from capgap.stats.curves import AssumedCurve, CurveTarget, data_cost_ratio_power
 
     if knowledge == reasoning:
         raise UsageError("--knowledge and --reasoning are the same: there is no difference to find.")
-    reasoning_curve, knowledge_curve = (SupposedCurve(base, ceiling, teacher, cost) for cost in (reasoning, knowledge))
+    reasoning_curve, knowledge_curve = (AssumedCurve(base, ceiling, teacher, cost) for cost in (reasoning, knowledge))
     simulated = data_cost_ratio_power(
-        reasoning_curve, knowledge_curve, sizes=_numbers(sizes, "--sizes"), target=CurveTarget(target),
+        reasoning_curve, knowledge_curve, sizes=_parse_numbers(sizes, "--sizes"), target=CurveTarget(target),
         rng=np.random.default_rng(seed), **options,
     )  # fmt: skip
     if not math.isfinite(simulated.width):
@@ -180,10 +180,10 @@ def data_cost(
     else:
         width = f"a factor of {math.exp(simulated.width):.2g}"
     lines = [f"reasoning / knowledge = {reasoning / knowledge:.3g}: {simulated}", f"median width: {width}"]
-    _print(asdict(simulated), lines, as_json)
+    _print_power_result(asdict(simulated), lines, as_json)
 
 
-def _numbers(text: str, option: str, n: int | None = None) -> list[float]:
+def _parse_numbers(text: str, option: str, n: int | None = None) -> list[float]:
     """Numbers between commas, `n` of them where it is given."""
     try:
         numbers = [float(number_text) for number_text in text.split(",")]
@@ -194,7 +194,7 @@ def _numbers(text: str, option: str, n: int | None = None) -> list[float]:
     return numbers
 
 
-def _print(numbers: dict[str, Any], lines: list[str], as_json: bool) -> None:
+def _print_power_result(numbers: dict[str, Any], lines: list[str], as_json: bool) -> None:
     """The lines, or the numbers as JSON with null for what is unknown."""
     if as_json:
         print_json({name: None if isinstance(n, float) and math.isnan(n) else n for name, n in numbers.items()})

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command_line", "print_json", "print_results"]
 
-MOST_LINES = 12
+MAX_SHOWN_LINES = 12
 """Lines of the sentence on a terminal; the report has them all."""
 
 
@@ -37,9 +37,9 @@ def print_results(results: "Results", report: Path, *, as_json: bool) -> None:
         print_json({**summary, "estimates": json_records(coarse_estimates)})
         return
     click.echo(f"report: {report}", err=True)
-    for line in lines[:MOST_LINES]:
+    for line in lines[:MAX_SHOWN_LINES]:
         click.echo(line)
-    if len(lines) > MOST_LINES:
-        click.echo(f"… and {len(lines) - MOST_LINES} more students: see the report")
+    if len(lines) > MAX_SHOWN_LINES:
+        click.echo(f"… and {len(lines) - MAX_SHOWN_LINES} more students: see the report")
     if results.next_step:
         click.echo(results.next_step)

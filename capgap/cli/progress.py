@@ -17,21 +17,21 @@ import click
 
 from capgap.cli.terminal import is_terminal, n_columns, wrapped, write_lines
 from capgap.events import Event, Listener, Note, StageAdvanced, StageBegun
-from capgap.printable_text import one_line, printable, shortened
+from capgap.printable_text import cut_middle, make_printable, one_line
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
 _MAX_SILENCE = 30.0  # seconds
 _MIN_SILENCE = 3.0  # seconds
-_NARROWEST_BAR = 8
-_FIXED_COLUMNS = 30  # of a line with a bar: percentage, counts, time left and the marks between them
+_MIN_BAR_WIDTH = 8
+_NON_BAR_COLUMNS = 30  # of a line with a bar: percentage, counts, time left and the marks between them
 _FORMAT = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"
 _COUNT_FORMAT = "{desc}: {n_fmt} {unit}, {elapsed}{postfix}"
 
 
 @contextmanager
-def terminal_progress(*, quiet: bool = False, stream: TextIO | None = None) -> Iterator[Listener]:
+def render_progress(*, quiet: bool = False, stream: TextIO | None = None) -> Iterator[Listener]:
     """A listener that draws progress events on a stream until the block ends, however it ends.
 
     Parameters
@@ -42,7 +42,7 @@ def terminal_progress(*, quiet: bool = False, stream: TextIO | None = None) -> I
         Where to; stderr by default. Bars are drawn where it is a terminal (and neither ``CI`` is set nor ``TERM`` is
         ``dumb``); anything else gets lines that end in a line feed and hold no other control character.
     """
-    renderer = _Renderer(sys.stderr if stream is None else stream, quiet)
+    renderer = _ProgressRenderer(sys.stderr if stream is None else stream, quiet)
     try:
         yield renderer
     finally:
@@ -50,7 +50,7 @@ def terminal_progress(*, quiet: bool = False, stream: TextIO | None = None) -> I
 
 
 @dataclass
-class _Stage:
+class _OpenStage:
     """A stage that has begun and not finished."""
 
     event: StageBegun
@@ -60,25 +60,25 @@ class _Stage:
     n_done_at_line: int = 0
     """Units done by then."""
     n_done: int = 0
-    bar: "tqdm[Any] | None" = None
+    tqdm_bar: "tqdm[Any] | None" = None
     """None where plain lines are written."""
 
     def is_line_due(self, now: float) -> bool:
         """Whether another plain line is due: each 30 seconds, or each tenth if that is not too soon."""
-        is_tenth = bool(self.event.total) and self.n_done - self.n_done_at_line >= (self.event.total or 0) / 10
-        waited = now - self.line_at
+        tenth_done = bool(self.event.total) and self.n_done - self.n_done_at_line >= (self.event.total or 0) / 10
+        silence = now - self.line_at
         # the last unit is told by the line at the end
-        return self.n_done != self.event.total and (waited >= _MAX_SILENCE or (is_tenth and waited >= _MIN_SILENCE))
+        return self.n_done != self.event.total and (silence >= _MAX_SILENCE or (tenth_done and silence >= _MIN_SILENCE))
 
 
-class _Renderer:
+class _ProgressRenderer:
     """Bars on a terminal, of which one line is left at the end; elsewhere plain lines for begin, progress and end."""
 
-    clock: Callable[[], float] = staticmethod(time.monotonic)
+    monotonic_clock: Callable[[], float] = staticmethod(time.monotonic)
 
     def __init__(self, stream: TextIO, quiet: bool) -> None:
         self.stream, self.quiet = stream, quiet
-        self.stages: dict[str, _Stage] = {}
+        self.stages: dict[str, _OpenStage] = {}
 
     def __call__(self, event: Event) -> None:
         """Render one event."""
@@ -101,10 +101,10 @@ class _Renderer:
             self._finish_stage(name)
 
     def _begin_stage(self, event: StageBegun) -> None:
-        now = self.clock()
-        stage = self.stages[event.stage_id] = _Stage(event, now, now)
+        now = self.monotonic_clock()
+        stage = self.stages[event.stage_id] = _OpenStage(event, now, now)
         if is_terminal(self.stream):
-            stage.bar = _bar(event, self.stream)
+            stage.tqdm_bar = _create_tqdm_bar(event, self.stream)
         else:
             total_text = "" if event.total is None else f": {_count(event.total, event.unit)}"
             write_lines(self.stream, [one_line(event.stage_id + total_text)])
@@ -114,11 +114,11 @@ class _Renderer:
             self._begin_stage(StageBegun(event.stage_id))
         stage, status = self.stages[event.stage_id], one_line(event.status)
         stage.n_done += event.n
-        if stage.bar is not None:
-            status_width = n_columns(self.stream) - len(stage.bar.desc) - _FIXED_COLUMNS - _NARROWEST_BAR
-            stage.bar.set_postfix_str(shortened(status, status_width) if status_width > 3 else "", refresh=False)
-            stage.bar.update(event.n)
-        elif stage.is_line_due(now := self.clock()):
+        if stage.tqdm_bar is not None:
+            status_width = n_columns(self.stream) - len(stage.tqdm_bar.desc) - _NON_BAR_COLUMNS - _MIN_BAR_WIDTH
+            stage.tqdm_bar.set_postfix_str(cut_middle(status, status_width) if status_width > 3 else "", refresh=False)
+            stage.tqdm_bar.update(event.n)
+        elif stage.is_line_due(now := self.monotonic_clock()):
             stage.line_at, stage.n_done_at_line = now, stage.n_done
             total = stage.event.total
             share = f" of {total:,} ({100 * stage.n_done / total:.0f} %)" if total else ""
@@ -129,19 +129,19 @@ class _Renderer:
         stage = self.stages.pop(name, None)
         if stage is None:
             return
-        if stage.bar is not None:
-            stage.bar.close()
-        total, seconds = stage.event.total, round(self.clock() - stage.started)
+        if stage.tqdm_bar is not None:
+            stage.tqdm_bar.close()
+        total, seconds = stage.event.total, round(self.monotonic_clock() - stage.started)
         # A stage that stopped early says so.
         prefix = f"{stage.n_done:,} of " if total is not None and 0 < stage.n_done < total else ""
         tally = prefix + _count(stage.n_done if total is None else total, stage.event.unit) if stage.n_done else "ended"
         write_lines(self.stream, [one_line(f"{name}: {tally} after {seconds // 60}:{seconds % 60:02d}")])
 
 
-def _bar(event: StageBegun, stream: TextIO) -> "tqdm[Any]":
+def _create_tqdm_bar(event: StageBegun, stream: TextIO) -> "tqdm[Any]":
     from tqdm import tqdm
 
-    name, form = shortened(one_line(event.stage_id), n_columns(stream) // 3), _FORMAT if event.total else _COUNT_FORMAT
+    name, form = cut_middle(one_line(event.stage_id), n_columns(stream) // 3), _FORMAT if event.total else _COUNT_FORMAT
     options: dict[str, Any] = {"leave": False, "dynamic_ncols": True, "miniters": 1}
     return tqdm(desc=name, total=event.total, unit=f"{event.unit}s", file=stream, bar_format=form, **options)
 
@@ -152,7 +152,7 @@ class _LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
         warning = record.levelno >= logging.WARNING
-        write_lines(sys.stderr, printable(self.format(record)).splitlines(), warning=warning)
+        write_lines(sys.stderr, make_printable(self.format(record)).splitlines(), warning=warning)
 
 
 def configure_logging(verbosity: int = 0) -> None:
@@ -169,7 +169,7 @@ def configure_logging(verbosity: int = 0) -> None:
 
 
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Warnings only, no progress.")
-"""Passes ``quiet`` to the command, for `terminal_progress`."""
+"""Passes ``quiet`` to the command, for `render_progress`."""
 verbose_option = click.option(
     "-v", "--verbose", count=True, expose_value=False, help="Log what is done; -vv logs more.",
     callback=lambda context, option, verbosity: configure_logging(verbosity),

@@ -7,7 +7,7 @@ import click
 
 from capgap.cli.options import items_option, json_option, margin_option
 from capgap.cli.printing import print_results
-from capgap.cli.progress import terminal_progress
+from capgap.cli.progress import render_progress
 
 
 @click.command()
@@ -21,8 +21,8 @@ def report(folder: Path, margin: float | None, items: Any, as_json: bool) -> Non
     from capgap.results import compare
 
     run = capgap.load(folder)
-    with terminal_progress() as listener:
+    with render_progress() as listener:
         _ = run.roles  # refuses a directory that remembers no comparison
         results = compare(run, margin=margin, on_event=listener)
-        page = results.write(folder, items=items, on_event=listener)
-    print_results(results, page, as_json=as_json)
+        report_path = results.write(folder, items=items, on_event=listener)
+    print_results(results, report_path, as_json=as_json)

@@ -36,11 +36,11 @@ def wrapped(text: str, stream: TextIO, *, warning: bool = False) -> list[str]:
 
 def write_lines(stream: TextIO, lines: list[str], *, warning: bool = False) -> None:
     """Write whole lines: on a terminal bars are cleared for them and drawn again below."""
-    terminal = is_terminal(stream)
+    on_terminal = is_terminal(stream)
     if warning:
-        coloured = terminal and not os.environ.get("NO_COLOR")
-        lines = [f"{click.style('warning:', fg='yellow') if coloured else 'warning:'} {lines[0]}", *lines[1:]]
-    if terminal:
+        use_colour = on_terminal and not os.environ.get("NO_COLOR")
+        lines = [f"{click.style('warning:', fg='yellow') if use_colour else 'warning:'} {lines[0]}", *lines[1:]]
+    if on_terminal:
         from tqdm import tqdm
 
         tqdm.write("\n".join(lines), file=stream)

@@ -16,8 +16,8 @@
 Progress is told as events (`capgap.events`); nothing here prints. Torch is not imported before it is needed.
 """
 
-from capgap.distillation.config import ADAPTATIONS, UNSUPPORTED, DistillConfig, load_config
+from capgap.distillation.config import ADAPTATION_DESCRIPTIONS, UNSUPPORTED, DistillConfig, load_config
 from capgap.distillation.run import distill
 from capgap.distillation.supervision import SUPERVISIONS
 
-__all__ = ["ADAPTATIONS", "UNSUPPORTED", "SUPERVISIONS", "DistillConfig", "distill", "load_config"]
+__all__ = ["ADAPTATION_DESCRIPTIONS", "UNSUPPORTED", "SUPERVISIONS", "DistillConfig", "distill", "load_config"]

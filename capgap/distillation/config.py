@@ -14,11 +14,11 @@ from pydantic import Field, field_validator, model_validator
 
 from capgap.battery import read_yaml
 from capgap.distillation import config_keys as keys
-from capgap.distillation.supervision import SUPERVISIONS, TEXTS, Supervision, TextKind
+from capgap.distillation.supervision import SUPERVISIONS, TEXT_KINDS, Supervision, TrainingTextKind
 from capgap.errors import DistillError
 from capgap.models import add_permissions
 
-ADAPTATIONS: dict[str, str] = {
+ADAPTATION_DESCRIPTIONS: dict[str, str] = {
     "full": "every weight trains",
     "lora": "low-rank adapters train, the base stays as it is",
     "soft_prompt": "virtual tokens before every prompt train, the base stays as it is",
@@ -76,12 +76,12 @@ class DistillConfig(keys.StrictKeys):
     supervision: keys.SupervisionName
     """One of `SUPERVISIONS`."""
     adaptation: keys.AdaptationName = "full"
-    """One of `ADAPTATIONS`."""
+    """One of `ADAPTATION_DESCRIPTIONS`."""
     lora: keys.LoraKeys = keys.LoraKeys()
     """The adapter, where there is one."""
     soft_prompt: keys.SoftPromptKeys = keys.SoftPromptKeys()
     """The virtual tokens, where there are any."""
-    texts: keys.TextsName | None = None
+    texts: keys.TextKindName | None = None
     """For ``logits`` and ``context``: the texts over which distributions are learnt; default ``traces``, what the
     teacher itself writes: over texts that it would not write, its distributions say how to leave them."""
     trace_weights: keys.TraceWeights = keys.TraceWeights()
@@ -107,7 +107,7 @@ class DistillConfig(keys.StrictKeys):
 
     @field_validator("teacher", mode="before")
     @classmethod
-    def _teacher_as_a_tuple(cls, value: Any) -> Any:
+    def _wrap_teacher_in_tuple(cls, value: Any) -> Any:
         if isinstance(value, list) and any(isinstance(member, list) for member in value):
             raise ValueError(f"teams to choose from: {UNSUPPORTED['study']}.")
         if value is None:
@@ -119,10 +119,10 @@ class DistillConfig(keys.StrictKeys):
         self._check_supervision()
         self._check_teacher_team()
         self._check_cache()
-        train_tasks_kind = {"single": "the task", "multi": "the capability"}.get(self.diversity)
-        if train_tasks_kind and self.train_tasks is None:
-            raise ValueError(f"diversity: {self.diversity} needs the key 'train_tasks': {train_tasks_kind}.")
-        if not train_tasks_kind and self.train_tasks is not None:
+        train_tasks_description = {"single": "the task", "multi": "the capability"}.get(self.diversity)
+        if train_tasks_description and self.train_tasks is None:
+            raise ValueError(f"diversity: {self.diversity} needs the key 'train_tasks': {train_tasks_description}.")
+        if not train_tasks_description and self.train_tasks is not None:
             raise ValueError("'train_tasks' goes with diversity: single (a task) or multi (a capability).")
         return self
 
@@ -139,8 +139,8 @@ class DistillConfig(keys.StrictKeys):
         for key, content in kind.required.items():
             if getattr(self, key) == type(self).model_fields[key].default:
                 raise ValueError(f"supervision: {self.supervision} needs the key {key!r}: {content}.")
-        if self.trace_weights != keys.TraceWeights() and not self.text_kind.has_steps:
-            raise ValueError(f"trace_weights belong to texts with steps, and these are {self.effective_texts}.")
+        if self.trace_weights != keys.TraceWeights() and not self.text_kind.has_reasoning:
+            raise ValueError(f"trace_weights belong to texts with steps, and these are {self.text_kind_name}.")
 
     def _check_teacher_team(self) -> None:
         """Refuse what a team of teachers cannot give."""
@@ -170,14 +170,14 @@ class DistillConfig(keys.StrictKeys):
         return SUPERVISIONS[self.supervision]
 
     @property
-    def effective_texts(self) -> str:
-        """The texts that the student is trained on, a key of `TEXTS`."""
+    def text_kind_name(self) -> str:
+        """The texts that the student is trained on, a key of `TEXT_KINDS`."""
         return self.texts or self.supervision_kind.texts
 
     @property
-    def text_kind(self) -> TextKind:
+    def text_kind(self) -> TrainingTextKind:
         """Where these texts come from, and whether they have steps."""
-        return TEXTS[self.effective_texts]
+        return TEXT_KINDS[self.text_kind_name]
 
     @property
     def lead(self) -> str | None:
@@ -210,7 +210,7 @@ class DistillConfig(keys.StrictKeys):
         """The seed that chooses the examples."""
         return self.seed if self.data_seed is None else self.data_seed
 
-    def with_permissions(self, permissions: Collection[str]) -> Self:
+    def with_load_permissions(self, permissions: Collection[str]) -> Self:
         """The same, with ``allow_code`` or ``allow_pickle`` for each of its checkpoints that does not say otherwise."""
         if not permissions:
             return self
@@ -225,7 +225,7 @@ class DistillConfig(keys.StrictKeys):
         return self.model_copy(update={"student": student, "teacher": teachers})
 
     @property
-    def canonical_form(self) -> dict[str, Any]:
+    def canonical_config(self) -> dict[str, Any]:
         """All that decides the student, as plain data: the same for two files that ask for the same student.
 
         Defaults are left out, those too that depend on another key (``training.lr``), so that a key which a later
@@ -233,28 +233,28 @@ class DistillConfig(keys.StrictKeys):
         anything else here, makes other students of the same files: it needs another ``identity_version``.
         """
         kind = self.supervision_kind
-        exclude = _NON_IDENTITY_KEYS | {key: True for key in ("lora", "soft_prompt") if key != self.adaptation}
+        excluded_keys = _NON_IDENTITY_KEYS | {key: True for key in ("lora", "soft_prompt") if key != self.adaptation}
         if kind.is_control:
-            exclude |= {"teacher": True, "generation": True, "team": True}
+            excluded_keys |= {"teacher": True, "generation": True, "team": True}
         elif not self.text_kind.is_from_teacher:
-            exclude |= {"generation": True}
-        dumped_config = self.model_dump(mode="json", exclude=exclude, exclude_defaults=True)
-        for section, key, default in (
+            excluded_keys |= {"generation": True}
+        dumped_config = self.model_dump(mode="json", exclude=excluded_keys, exclude_defaults=True)
+        for config_section, key, default in (
             (dumped_config, "data_seed", self.seed),
             (dumped_config, "texts", kind.texts),
             (dumped_config.get("objective", {}), "divergence", kind.divergence),
             (dumped_config.get("training", {}), "lr", _DEFAULT_LR[self.adaptation]),
             (dumped_config.get("training", {}), "epochs", _DEFAULT_EPOCHS),
         ):
-            if section.get(key) == default:
-                section.pop(key, None)
+            if config_section.get(key) == default:
+                config_section.pop(key, None)
         # A part whose keys were all left out stays as an empty one.
         return {"identity_version": 2, **{key: value for key, value in dumped_config.items() if value != {}}}
 
     @property
     def hash(self) -> str:
-        """Hex digest of `canonical_form`."""
-        return hashlib.sha256(json.dumps(self.canonical_form, sort_keys=True).encode()).hexdigest()[:16]
+        """Hex digest of `canonical_config`."""
+        return hashlib.sha256(json.dumps(self.canonical_config, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def load_config(path: Path | str) -> DistillConfig:

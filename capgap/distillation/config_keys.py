@@ -6,19 +6,19 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from capgap.distillation.supervision import SUPERVISIONS, TEXTS
+from capgap.distillation.supervision import SUPERVISIONS, TEXT_KINDS
 from capgap.errors import suggestion
 
 
-def _check_known_name(names: Collection[str], name: str) -> str:
+def _refuse_unknown_name(names: Collection[str], name: str) -> str:
     """The name, if a dictionary has it at the time: an entry there is all that a new one needs."""
     if name not in names:
         raise ValueError(f"expected one of {', '.join(names)}, found {name!r}.{suggestion(name, names)}")
     return name
 
 
-SupervisionName = Annotated[str, AfterValidator(partial(_check_known_name, SUPERVISIONS))]
-TextsName = Annotated[str, AfterValidator(partial(_check_known_name, TEXTS))]
+SupervisionName = Annotated[str, AfterValidator(partial(_refuse_unknown_name, SUPERVISIONS))]
+TextKindName = Annotated[str, AfterValidator(partial(_refuse_unknown_name, TEXT_KINDS))]
 AdaptationName = Literal["full", "lora", "soft_prompt"]
 FractionBelowOne = Annotated[float, Field(ge=0, lt=1)]
 StringTuple = Annotated[tuple[str, ...], Field(strict=False)]

@@ -20,13 +20,13 @@ from capgap.models.checkpoint import locate
 from capgap.models.model_spec import BACKENDS
 from capgap.schema import write_object
 
-__all__ = ["FINISHED", "begin", "identity", "is_finished", "locked", "recipe_hash"]
+__all__ = ["MODEL_ROW_FILE", "begin", "identity", "is_finished", "locked", "recipe_hash"]
 
-FINISHED = "capgap.json"
+MODEL_ROW_FILE = "capgap.json"
 """The student's row of the models table; a directory that has it is finished."""
-IDENTITY_FILE = "training.json"
+STUDENT_IDENTITY_FILE = "training.json"
 """The identity of the student, from the moment that work began."""
-LOCK = "student.lock"
+LOCK_FILE = "student.lock"
 """Held by the process that trains the student; the system releases it when that process ends, however it ends."""
 
 
@@ -40,7 +40,7 @@ def identity(config: DistillConfig, *, folder: Path) -> dict[str, Any]:
     folder
         Where it lies; relative files count from there.
     """
-    student_identity: dict[str, Any] = {"file": config.canonical_form, "data": source_digest(config, folder=folder)}
+    student_identity: dict[str, Any] = {"file": config.canonical_config, "data": source_digest(config, folder=folder)}
     if isinstance(config.student, str):
         student_identity["student"] = _weights_digest(config.student)
     elif isinstance(config.student, PrunedStudent):
@@ -50,14 +50,14 @@ def identity(config: DistillConfig, *, folder: Path) -> dict[str, Any]:
     return student_identity
 
 
-def recipe_hash(canonical_form: dict[str, Any]) -> str:
-    """Twelve hex digits for everything about a student but its seeds, from `DistillConfig.canonical_form`."""
-    unseeded = json.loads(json.dumps(canonical_form))
+def recipe_hash(canonical_config: dict[str, Any]) -> str:
+    """Twelve hex digits for everything about a student but its seeds, from `DistillConfig.canonical_config`."""
+    unseeded_config = json.loads(json.dumps(canonical_config))
     for seed in ("seed", "data_seed"):
-        unseeded.pop(seed, None)
-    if isinstance(unseeded["student"], dict):
-        unseeded["student"].get("microworld", unseeded["student"]).pop("seed", None)
-    return hashlib.sha256(json.dumps(unseeded, sort_keys=True).encode()).hexdigest()[:12]
+        unseeded_config.pop(seed, None)
+    if isinstance(unseeded_config["student"], dict):
+        unseeded_config["student"].get("microworld", unseeded_config["student"]).pop("seed", None)
+    return hashlib.sha256(json.dumps(unseeded_config, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def is_finished(out: Path, student_identity: dict[str, Any]) -> bool:
@@ -79,34 +79,34 @@ def is_finished(out: Path, student_identity: dict[str, Any]) -> bool:
     """
     if out.exists() and not out.is_dir():
         raise StoreError(f"{out}: is a file. Choose another --out.")
-    identity_file, finished = out / IDENTITY_FILE, out / FINISHED
+    identity_file, model_row_file = out / STUDENT_IDENTITY_FILE, out / MODEL_ROW_FILE
     if not identity_file.is_file():
-        if out.is_dir() and any(file.name != LOCK for file in out.iterdir()):
+        if out.is_dir() and any(file.name != LOCK_FILE for file in out.iterdir()):
             raise StoreError(f"{out}: holds something else, nothing of capgap distill's. Choose another --out.")
         return False
     try:
-        stored_identity = json.loads(identity_file.read_text(encoding="utf-8"))
-        is_old = "identity_version" not in stored_identity["file"]
-        if is_old:
-            stored_identity["file"] = _canonical_of_version_1(stored_identity["file"])
+        saved_student_identity = json.loads(identity_file.read_text(encoding="utf-8"))
+        is_identity_version_1 = "identity_version" not in saved_student_identity["file"]
+        if is_identity_version_1:
+            saved_student_identity["file"] = _upgrade_version_1_file(saved_student_identity["file"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{identity_file}: cannot be read: {error}. Remove {out}, or choose another --out.") from error
-    difference = _first_difference(stored_identity, json.loads(json.dumps(student_identity)))
+    difference = _first_difference(saved_student_identity, json.loads(json.dumps(student_identity)))
     if difference:
         raise DistillError(f"{out}: holds another student: {difference}. Choose another --out, or remove it.")
-    if is_old and finished.is_file():
+    if is_identity_version_1 and model_row_file.is_file():
         # Seeds of one recipe are pooled by its hash, so old students must have that of new ones. A directory that
         # cannot be written is still the student that was asked for.
         with suppress(OSError, StoreError):
             try:
-                row = {**json.loads(finished.read_text(encoding="utf-8"))}
+                row = {**json.loads(model_row_file.read_text(encoding="utf-8"))}
             except (ValueError, TypeError) as error:
                 raise DistillError(
-                    f"{finished}: cannot be read: {error}. Remove it: the work is done again."
+                    f"{model_row_file}: cannot be read: {error}. Remove it: the work is done again."
                 ) from error
-            write_object(row | {"recipe": recipe_hash(student_identity["file"])}, finished)
+            write_object(row | {"recipe": recipe_hash(student_identity["file"])}, model_row_file)
             begin(out, student_identity)
-    return finished.is_file()
+    return model_row_file.is_file()
 
 
 @contextmanager
@@ -121,7 +121,7 @@ def locked(out: Path, *, on_wait: Callable[[], None]) -> Iterator[None]:
         Called once where another process holds it.
     """
     out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / LOCK)
+    lock = FileLock(out / LOCK_FILE)
     try:
         lock.acquire(blocking=False)
     except TimeoutError:
@@ -135,23 +135,23 @@ def locked(out: Path, *, on_wait: Callable[[], None]) -> Iterator[None]:
 
 def begin(out: Path, student_identity: dict[str, Any]) -> None:
     """Mark `out` as the place of this student."""
-    write_object(student_identity, out / IDENTITY_FILE)
+    write_object(student_identity, out / STUDENT_IDENTITY_FILE)
 
 
-def _canonical_of_version_1(file: dict[str, Any]) -> dict[str, Any]:
+def _upgrade_version_1_file(file: dict[str, Any]) -> dict[str, Any]:
     """Today's canonical form of a file that version 1 wrote down with all of its defaults.
 
     Without the defaults it is a file like another, read as today. One that is refused today stays as it is, and so
     differs from any that was asked for.
     """
-    defaults = _defaults(DistillConfig) | {"data": _defaults(DataKeys)}
+    defaults = _dump_field_defaults(DistillConfig) | {"data": _dump_field_defaults(DataKeys)}
     try:
-        return DistillConfig.model_validate({"name": "any", **_without_defaults(file, defaults)}).canonical_form
+        return DistillConfig.model_validate({"name": "any", **_without_defaults(file, defaults)}).canonical_config
     except ValidationError:
         return file
 
 
-def _defaults(model: type[BaseModel]) -> dict[str, Any]:
+def _dump_field_defaults(model: type[BaseModel]) -> dict[str, Any]:
     """The defaults of a model as plain data; keys that must be given are absent, so nothing can be validated here."""
     return model.model_construct().model_dump(mode="json")
 

@@ -10,7 +10,7 @@ from capgap.distillation.data.selection import SelectedExamples, count_by_capabi
 from capgap.distillation.data.tokenised import TokenisedDataset
 from capgap.distillation.identity import recipe_hash
 from capgap.distillation.job import DistillJob
-from capgap.distillation.students.student import LoadedStudent, base_relative_to
+from capgap.distillation.students.student import LoadedStudent, relativise_base_path
 from capgap.distillation.teacher.generations import TeacherGenerations
 from capgap.distillation.training.step_plan import StepPlan
 from capgap.models import parse_model
@@ -46,11 +46,11 @@ def model_row(
     n_parameters = sum(p.numel() for p in parameters)
     return {
         "model": config.name,
-        "recipe": recipe_hash(config.canonical_form),
-        "base": base_relative_to(student.base, out),
+        "recipe": recipe_hash(config.canonical_config),
+        "base": relativise_base_path(student.base, out),
         "teachers": None
         if config.supervision_kind.is_control
-        else "; ".join(base_relative_to(parse_model(word).spec_text, out) for word in config.teacher),
+        else "; ".join(relativise_base_path(parse_model(word).spec_text, out) for word in config.teacher),
         "seed": config.seed,
         "data_seed": config.effective_data_seed,
         "base_seed": student.base_seed,
@@ -66,7 +66,7 @@ def model_row(
         "width": getattr(architecture, "hidden_size", None),
         "adaptation": config.adaptation,
         "supervision": config.supervision,
-        "objective": _objective(config),
+        "objective": _describe_objective(config),
         "lr": config.lr,
         "epochs": plan.epochs,
         "data_hash": dataset.data_hash,
@@ -79,7 +79,7 @@ def run_record(
     selection: SelectedExamples,
     dataset: TokenisedDataset,
     generations: TeacherGenerations | None,
-    distributions: dict[str, Any] | None,
+    distribution_facts: dict[str, Any] | None,
     result: "TrainingResult",
 ) -> dict[str, Any]:
     """The content of ``distill.json``: identity, counts, the teacher's accuracy, the learning curve.
@@ -90,7 +90,7 @@ def run_record(
         Of the student.
     selection, dataset
         What it learnt from.
-    generations, distributions
+    generations, distribution_facts
         The teacher's texts, and facts about its cached distributions; None where there are none.
     result
         Of training.
@@ -107,12 +107,12 @@ def run_record(
         "n_held_out": selection.n_held_out,
         "n_near": selection.n_near_duplicates,
         "n_repeated": selection.n_repeated,
-        "n_without_trace": selection.n_without_trace,
+        "n_without_trace": selection.n_dropped_for_no_steps,
         "n_trained_on": len(dataset.examples),
         "n_too_long": dataset.n_too_long,
         "n_prompts_cut": dataset.n_truncated,
         "teacher": teacher,
-        "distributions": distributions,
+        "distributions": distribution_facts,
         "losses": result.losses,
         "terms": result.terms,
         "seconds": round(result.seconds, 1),
@@ -125,13 +125,13 @@ def row_after_training(out: Path, result: "TrainingResult") -> dict[str, Any]:
     return {
         "steps": result.steps,
         "tokens": result.tokens,
-        "loss_tokens": result.loss_tokens,
+        "loss_tokens": result.n_loss_tokens,
         "weights_hash": file_hashes(out, patterns),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def _objective(config: DistillConfig) -> str:
+def _describe_objective(config: DistillConfig) -> str:
     """The objective in one word, or a sum of them."""
     if not config.supervision_kind.learns_distributions:
         return "cross_entropy"

@@ -11,17 +11,17 @@ from capgap.distillation.data.pool import gather_examples
 from capgap.distillation.data.selection import SelectedExamples, TrainingExample, count_exposure, select_examples
 from capgap.distillation.data.targets import gold_completions
 from capgap.distillation.data.tokenised import tokenise
-from capgap.distillation.identity import FINISHED, begin, identity, is_finished, locked
+from capgap.distillation.identity import MODEL_ROW_FILE, begin, identity, is_finished, locked
 from capgap.distillation.job import DistillJob
 from capgap.distillation.record import model_row, row_after_training, run_record
 from capgap.distillation.students.construction import calibration_texts
-from capgap.distillation.students.student import adapt, base_relative_to, load_student, save_student
+from capgap.distillation.students.student import apply_adaptation, load_student, relativise_base_path, save_student
 from capgap.distillation.teacher.generations import TeacherGenerations, generate_texts
-from capgap.distillation.teacher.prompt_context import PromptContext
+from capgap.distillation.teacher.prompt_context import PromptBuilder
 from capgap.distillation.teacher.team import select_texts
 from capgap.distillation.training.step_plan import plan_steps
 from capgap.errors import StoreError
-from capgap.evaluation.exposure import EXPOSURE_FILE
+from capgap.evaluation.exposure import EXPOSURE_FILE_NAME
 from capgap.events import Listener, ignore
 from capgap.schema import write_object
 
@@ -78,25 +78,25 @@ def distill(
             with locked(job.out, on_wait=lambda: job.note(f"another process trains it in {out}; waiting for its end")):
                 if not is_finished(job.out, student_identity):  # still: the other process may have ended without it
                     begin(job.out, student_identity)
-                    _make(job, student_identity, Path(ledger or job.out / "ledger.sqlite"))
+                    _make_student(job, student_identity, Path(ledger or job.out / "ledger.sqlite"))
                     return job.out
         job.note(f"is finished in {out}")
     return job.out
 
 
-def _make(job: DistillJob, wanted: dict[str, Any], ledger: Path) -> None:
+def _make_student(job: DistillJob, wanted: dict[str, Any], ledger: Path) -> None:
     """Gather examples and texts, and train the student on them."""
     config = job.config
     pool = gather_examples(config, folder=job.folder)
     selection = select_examples(pool.examples, config, held_out=pool.held_out)
     job.note(selection.summary(config.data, n_unchecked=len(pool.unchecked_tasks)))
-    context = PromptContext(config, pool.examples)
+    context = PromptBuilder(config, pool.examples)
     generations = _generate(job, selection, context, ledger) if config.text_kind.is_from_teacher else None
     pairs = generations.pairs if generations is not None else gold_completions(selection.examples, config)
-    _train(job, wanted, pool.examples, selection, pairs, generations, context)
+    _train_student(job, wanted, pool.examples, selection, pairs, generations, context)
 
 
-def _generate(job: DistillJob, selection: SelectedExamples, context: PromptContext, ledger: Path) -> TeacherGenerations:
+def _generate(job: DistillJob, selection: SelectedExamples, context: PromptBuilder, ledger: Path) -> TeacherGenerations:
     """The texts of the teacher, or of a team of them, for the selected prompts."""
     import torch
 
@@ -115,20 +115,20 @@ def _generate(job: DistillJob, selection: SelectedExamples, context: PromptConte
     return generations
 
 
-def _train(
+def _train_student(
     job: DistillJob,
     student_identity: dict[str, Any],
     pool: Sequence[TrainingExample],
     selection: SelectedExamples,
     pairs: Sequence[tuple[TrainingExample, str]],
     generations: TeacherGenerations | None,
-    context: PromptContext,
+    context: PromptBuilder,
 ) -> None:
     """Train the student, and leave its checkpoint behind; ``capgap.json`` comes last."""
     import numpy as np
     from transformers import set_seed
 
-    from capgap.distillation.training.loss_engine import LossEngine, objective_of
+    from capgap.distillation.training.loss_engine import LossEngine, build_objective
     from capgap.distillation.training.step_sources import BATCH_SOURCE_FACTORIES
     from capgap.distillation.training.trainer import drop_checkpoints, train
 
@@ -145,30 +145,30 @@ def _train(
     )
     job.note(f"{dataset.summary()}; {plan.n_steps:,} steps")
     set_seed(config.seed)  # an adapter's first weights
-    model = adapt(student.model, config, student.tokenizer)
+    model = apply_adaptation(student.model, config, student.tokenizer)
     row = model_row(job, student, model, selection, dataset, plan)
     source = BATCH_SOURCE_FACTORIES[config.supervision_kind.signal](job, student, model, dataset, context)
-    engine = LossEngine(model, objective_of(config))
+    engine = LossEngine(model, build_objective(config))
     engine.packed.prove_packing([encoded.input_ids for encoded in dataset.encoded])
     if engine.packed.why_not is not None:
         job.note(f"examples are padded, not packed: {engine.packed.why_not}")
 
     def save(checkpoint: Path, step: int) -> None:
         save_student(model, student.tokenizer, student.base, checkpoint)
-        base = base_relative_to(student.base, checkpoint)
-        write_object({**row, "base": base, "step": step, "steps": step}, checkpoint / FINISHED)
+        base = relativise_base_path(student.base, checkpoint)
+        write_object({**row, "base": base, "step": step, "steps": step}, checkpoint / MODEL_ROW_FILE)
 
-    write_object({"touches": count_exposure(dataset.examples, selection.near_digests)}, out / EXPOSURE_FILE)
-    drop_checkpoints(out, include_complete=False)
+    write_object({"touches": count_exposure(dataset.examples, selection.near_digests)}, out / EXPOSURE_FILE_NAME)
+    drop_checkpoints(out, drop_complete=False)
     if training.gradient_checkpointing:
         student.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     result = train(job, engine, source, plan, save)
     save_student(model, student.tokenizer, student.base, out)
     record = run_record(student_identity, selection, dataset, generations, source.signals_record(), result)
     write_object(record, out / RUN_RECORD_FILE)
-    write_object({**row, **row_after_training(out, result)}, out / FINISHED)
+    write_object({**row, **row_after_training(out, result)}, out / MODEL_ROW_FILE)
     if not training.keep_checkpoints:
-        drop_checkpoints(out, include_complete=True)
+        drop_checkpoints(out, drop_complete=True)
     first_loss, final_loss = result.losses[0][1], result.losses[-1][1]
     job.note(f"{out} is finished; loss {first_loss:.4f} → {final_loss:.4f} nats a token")
 

@@ -28,9 +28,9 @@ __all__ = ["self_tests"]
 
 _TOLERANCE = 1e-4
 """Of a loss or of the largest gradient, in float32."""
-_HALF_TOLERANCE = 1e-3
+_FLOAT16_TOLERANCE = 1e-3
 """Of a loss, where hidden states were rounded to 16 bits."""
-_ONE_PASS_TOKENS, _SHORT_PASS_TOKENS = 10_000, 64  # tokens
+_ONE_PASS_TOKENS, _SPLIT_PASS_MAX_TOKENS = 10_000, 64  # tokens
 
 Finding = tuple[str, bool, str]
 """Name of a test, whether it holds, and what was measured."""
@@ -47,7 +47,7 @@ def self_tests(device: str) -> Iterator[Finding]:
     model, tokenizer = loaded(spec := parse_model("microworld:teacher"), locate(spec))
     other, _ = loaded(spec := parse_model("microworld:medium"), locate(spec))
     model, other = model.to(device).train(), other.to(device).eval()
-    examples = _examples(tokenizer)
+    examples = _load_test_examples(tokenizer)
     source = StoredBatches(tuple(map(str, range(len(examples)))), examples)
     yield _label_mask(tokenizer, examples[0])
     yield _packed_and_padded(model, source, device)
@@ -57,7 +57,7 @@ def self_tests(device: str) -> Iterator[Finding]:
         yield from _check_cached_signal(model, other, source, Path(folder), device)
 
 
-def _examples(tokenizer: Any) -> tuple[EncodedExample, ...]:
+def _load_test_examples(tokenizer: Any) -> tuple[EncodedExample, ...]:
     """Twelve training examples of the microworld, spread over its tasks."""
     encoder, examples = ExampleEncoder(tokenizer, max_length=64), []
     for item in training_items(load_battery("microworld")):
@@ -71,17 +71,17 @@ def _examples(tokenizer: Any) -> tuple[EncodedExample, ...]:
 
 
 def _label_mask(tokenizer: Any, example: EncodedExample) -> Finding:
-    trained = [token for token, label in zip(example.input_ids, example.labels, strict=True) if label != NO_LOSS]
+    loss_ids = [token for token, label in zip(example.input_ids, example.labels, strict=True) if label != NO_LOSS]
     marked_text = "".join(
         f"[{tokenizer.decode([token])}]" if label != NO_LOSS else f"{tokenizer.decode([token])} "
         for token, label in zip(example.input_ids, example.labels, strict=True)
     )
-    is_right = trained[-1] == tokenizer.eos_token_id and example.labels[0] == NO_LOSS
+    is_right = loss_ids[-1] == tokenizer.eos_token_id and example.labels[0] == NO_LOSS
     return "label mask", is_right, f"loss on what stands in brackets: {marked_text}"
 
 
-def _step(
-    model: Any, source: StoredBatches, tokens_per_pass: int, device: str, *, packed: bool = True
+def _loss_and_gradient(
+    model: Any, source: StoredBatches, max_pass_tokens: int, device: str, *, packed: bool = True
 ) -> tuple[float, torch.Tensor]:
     """Loss and gradient, shape (parameters,), of one optimizer step over all examples."""
     engine = LossEngine(model, Objective(cross_entropy=1.0))
@@ -89,7 +89,7 @@ def _step(
         engine.packed.why_not = "the self-test compares packed passes with padded ones"
     model.zero_grad()
     total = 0.0
-    for batch in source.micro_batches(range(len(source.examples)), tokens_per_pass):
+    for batch in source.micro_batches(range(len(source.examples)), max_pass_tokens):
         with engine.in_use():
             loss = engine.loss(batch.to(device)).total / sum(example.n_loss_tokens for example in source.examples)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -106,12 +106,12 @@ def _compare_steps(name: str, step: tuple[float, torch.Tensor], reference: tuple
 
 
 def _packed_and_padded(model: Any, source: StoredBatches, device: str) -> Finding:
-    steps = [_step(model, source, _ONE_PASS_TOKENS, device, packed=packed) for packed in (True, False)]
+    steps = [_loss_and_gradient(model, source, _ONE_PASS_TOKENS, device, packed=packed) for packed in (True, False)]
     return _compare_steps("packed = padded", *steps)
 
 
 def _check_split_passes(model: Any, source: StoredBatches, device: str) -> Finding:
-    steps = [_step(model, source, tokens, device) for tokens in (_SHORT_PASS_TOKENS, _ONE_PASS_TOKENS)]
+    steps = [_loss_and_gradient(model, source, tokens, device) for tokens in (_SPLIT_PASS_MAX_TOKENS, _ONE_PASS_TOKENS)]
     return _compare_steps("step = its passes", *steps)
 
 
@@ -119,13 +119,13 @@ def _check_self_divergence(model: Any, source: StoredBatches, device: str) -> Fi
     max_divergence = 0.0
     for name in DIVERGENCES:
         engine = LossEngine(model, Objective(name))
-        batch = _whole_batch(source, device)
-        loss = _divergence(engine, batch, _compute_teacher_signal(engine, batch))
+        batch = _pack_all_examples(source, device)
+        loss = _compute_divergence(engine, batch, _compute_teacher_signal(engine, batch))
         max_divergence = max(max_divergence, abs(loss) / len(batch.labels))
     return "teacher = student", max_divergence < 1e-5, f"divergences are 0 within {max_divergence:.0e} nats a token"
 
 
-def _whole_batch(source: StoredBatches, device: str) -> MicroBatch:
+def _pack_all_examples(source: StoredBatches, device: str) -> MicroBatch:
     """All examples in one pass."""
     (batch,) = source.micro_batches(range(len(source.examples)), _ONE_PASS_TOKENS)
     return batch.to(device)
@@ -137,7 +137,7 @@ def _compute_teacher_signal(engine: LossEngine, batch: MicroBatch) -> TeacherSig
         return TeacherSignal(hidden=engine.hidden(batch), head=engine.head)
 
 
-def _divergence(engine: LossEngine, batch: MicroBatch, signal: TeacherSignal) -> float:
+def _compute_divergence(engine: LossEngine, batch: MicroBatch, signal: TeacherSignal) -> float:
     with engine.in_use():
         return float(engine.loss(replace(batch, signals=(signal,))).total.detach())
 
@@ -147,21 +147,21 @@ def _check_cached_signal(model: Any, other: Any, source: StoredBatches, folder: 
         ScoredText(example.input_ids[: example.n_inputs], tuple(index - 1 for index in example.loss_indices))
         for example in source.examples
     ]
-    batch = _whole_batch(source, device)
+    batch = _pack_all_examples(source, device)
     engine, teacher_engine = LossEngine(model, Objective("forward_kl")), LossEngine(other, Objective("forward_kl"))
-    exact_divergence = _divergence(engine, batch, _compute_teacher_signal(teacher_engine, batch))
+    exact_divergence = _compute_divergence(engine, batch, _compute_teacher_signal(teacher_engine, batch))
     n_vocabulary = model.get_input_embeddings().weight.shape[0]
     for form in (CacheForm("hidden"), CacheForm("top_k", 8)):
         options = {"root": folder, "n_vocabulary": n_vocabulary, "device": device}
-        cached = score_texts(lambda: other, {"self": "test"}, texts, form, **options)
-        signal = cached.signal(batch.indices).to(device)
-        value = _divergence(engine, batch, signal)
+        cached_signals = score_texts(lambda: other, {"self": "test"}, texts, form, **options)
+        signal = cached_signals.signal(batch.indices).to(device)
+        value = _compute_divergence(engine, batch, signal)
         if signal.logprobs is None:
             difference = abs(value - exact_divergence) / exact_divergence
-            yield "cached = live", difference < _HALF_TOLERANCE, f"differs by {difference:.0e} of the divergence"
+            yield "cached = live", difference < _FLOAT16_TOLERANCE, f"differs by {difference:.0e} of the divergence"
         else:
             tail = signal.logprobs[:, -1].float().exp()
             # a tail can only make a divergence smaller
-            is_right = bool((tail >= 0).all()) and 0 <= value <= exact_divergence * (1 + _HALF_TOLERANCE)
+            is_right = bool((tail >= 0).all()) and 0 <= value <= exact_divergence * (1 + _FLOAT16_TOLERANCE)
             measured = f"holds {float(tail.mean()):.1%}; the divergence is {value / exact_divergence:.0%} of the whole"
             yield "tail of top-k", is_right, measured

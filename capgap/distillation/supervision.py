@@ -1,7 +1,7 @@
 """Ways of supervision: for each, the texts, the teacher's signal, the teachers and the keys of the file that it takes.
 
 `SUPERVISIONS` is the one place that knows them; no other module compares the name of a way. A way that combines texts
-of `TEXTS` with a `Signal` is an entry here and nothing else. A new gold text has its completion in
+of `TEXT_KINDS` with a `SignalKind` is an entry here and nothing else. A new gold text has its completion in
 `data.targets`, a new text of the teacher's in `teacher.generations`, a new signal its step source in
 `training.step_sources`.
 """
@@ -12,24 +12,24 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class TextKind:
+class TrainingTextKind:
     """A kind of completion that a student is trained on."""
 
     is_from_teacher: bool
     """Whether a teacher generates it; else it is gold, and comes from the data."""
-    has_steps: bool
+    has_reasoning: bool
     """Whether reasoning stands before the answer; tasks of choices, which show no steps, are left out then."""
 
 
-TEXTS: dict[str, TextKind] = {
-    "gold_answers": TextKind(is_from_teacher=False, has_steps=False),
-    "gold_traces": TextKind(is_from_teacher=False, has_steps=True),
-    "answers": TextKind(is_from_teacher=True, has_steps=False),
-    "traces": TextKind(is_from_teacher=True, has_steps=True),
+TEXT_KINDS: dict[str, TrainingTextKind] = {
+    "gold_answers": TrainingTextKind(is_from_teacher=False, has_reasoning=False),
+    "gold_traces": TrainingTextKind(is_from_teacher=False, has_reasoning=True),
+    "answers": TrainingTextKind(is_from_teacher=True, has_reasoning=False),
+    "traces": TrainingTextKind(is_from_teacher=True, has_reasoning=True),
 }
 """Texts to train on."""
 
-Signal = Literal["texts", "cached", "online"]
+SignalKind = Literal["texts", "cached", "online"]
 """What a student is told about each token: the texts' own tokens, by cross-entropy; the teacher's distributions over
 fixed texts, computed once and kept on the disk; those over texts that the student samples in every step."""
 
@@ -41,9 +41,9 @@ class Supervision:
     summary: str
     """What the student learns from."""
     texts: str
-    """Texts that it is trained on, a key of `TEXTS`; the default where the file may choose."""
-    signal: Signal = "texts"
-    """See `Signal`."""
+    """Texts that it is trained on, a key of `TEXT_KINDS`; the default where the file may choose."""
+    signal: SignalKind = "texts"
+    """See `SignalKind`."""
     is_control: bool = False
     """Whether no teacher takes part: the targets are gold. Every other way needs a teacher."""
     max_teachers: int | None = None

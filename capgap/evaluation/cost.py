@@ -29,16 +29,16 @@ def expected_minutes(plan: EvaluationPlan, tasks: Sequence[PreparedTask]) -> flo
     """Minutes that asking every model of the plan may take, ledger empty; good to a factor of about two."""
     counts = count_tokens(tasks)
     rate = _measure_flops(choose_device(plan.device))
-    return sum(_minutes(counts, *_parameters(spec), rate) for spec in plan.models)
+    return sum(_estimate_minutes(counts, *_count_parameters(spec), rate) for spec in plan.models)
 
 
 def minutes_by_size(counts: TokenCounts, n_parameters: Sequence[float], device: str) -> list[float]:
     """Minutes that models of these numbers of parameters may take on a device; see `expected_minutes`."""
     rate = _measure_flops(device)
-    return [_minutes(counts, n, 0.0, rate) for n in n_parameters]
+    return [_estimate_minutes(counts, n, 0.0, rate) for n in n_parameters]
 
 
-def _minutes(counts: TokenCounts, body: float, head_parameters: float, rate: float) -> float:
+def _estimate_minutes(counts: TokenCounts, body: float, head_parameters: float, rate: float) -> float:
     """Minutes at two operations per parameter (of the layers, `body`, and of the `head_parameters`) and token.
 
     Embeddings are looked up, and the head projects only scored and generated tokens; a generated token costs more,
@@ -46,8 +46,8 @@ def _minutes(counts: TokenCounts, body: float, head_parameters: float, rate: flo
     """
     generation = (body + head_parameters) * _GENERATED_TOKEN_COST * counts.generated
     # A multiplication and an addition a parameter; the head projects only scored and generated tokens.
-    operations = 2 * (body * counts.read + head_parameters * counts.scored + generation)
-    return (_SECONDS_TO_LOAD + operations / (rate * _FLOPS_UTILIZATION)) / 60
+    n_operations = 2 * (body * counts.read + head_parameters * counts.scored + generation)
+    return (_SECONDS_TO_LOAD + n_operations / (rate * _FLOPS_UTILIZATION)) / 60
 
 
 def count_tokens(tasks: Sequence[PreparedTask]) -> TokenCounts:
@@ -82,7 +82,7 @@ def _measure_flops(device: str) -> float:
     return float(2 * 512**3 / max(min(durations[1:]), 1e-9))
 
 
-def _parameters(spec: ModelSpec) -> tuple[float, float]:
+def _count_parameters(spec: ModelSpec) -> tuple[float, float]:
     """Parameters of a checkpoint's layers and of its head, from the sizes of its files and its config."""
     if spec.kind not in ("checkpoint", "microworld"):
         return 0.0, 0.0
@@ -92,5 +92,5 @@ def _parameters(spec: ModelSpec) -> tuple[float, float]:
     is_16_bit = str(config.get("dtype") or config.get("torch_dtype")) in ("float16", "bfloat16")
     n_parameters = sum(file.stat().st_size for file in weights.path.glob("*.safetensors")) / (2 if is_16_bit else 4)
     head_parameters = float(config.get("vocab_size") or 0) * float(config.get("hidden_size") or 0)
-    copies = 1 if config.get("tie_word_embeddings", True) else 2
-    return max(n_parameters - copies * head_parameters, 0.1 * n_parameters), head_parameters
+    n_embedding_copies = 1 if config.get("tie_word_embeddings", True) else 2
+    return max(n_parameters - n_embedding_copies * head_parameters, 0.1 * n_parameters), head_parameters

@@ -14,7 +14,7 @@ from capgap.errors import ModelError
 from capgap.models import ModelSpec
 from capgap.models.checkpoint import locate
 
-EXPOSURE_FILE = "exposure.json"
+EXPOSURE_FILE_NAME = "exposure.json"
 """In a checkpoint: digest of a prompt → how many training examples touch it."""
 
 
@@ -41,7 +41,7 @@ def exposure_of(spec: ModelSpec) -> Mapping[str, int] | None:
     folder = locate(spec).path
     # The intermediate checkpoints of a student share the file of the folder above.
     folders = [folder, folder.parent] if re.fullmatch(r"checkpoint-\d+", folder.name) else [folder]
-    file = next((parent / EXPOSURE_FILE for parent in folders if (parent / EXPOSURE_FILE).is_file()), None)
+    file = next((parent / EXPOSURE_FILE_NAME for parent in folders if (parent / EXPOSURE_FILE_NAME).is_file()), None)
     if file is None:
         return None
     try:

@@ -16,15 +16,15 @@ from capgap.errors import TableError
 from capgap.schema import atomic_write
 from capgap.store import RunDirectory
 
-__all__ = ["ExternalScores"]
+__all__ = ["ExternalScoring"]
 
 _KEY_COLUMNS = ("model", "battery", "task", "item", "variant", "repeat")
 _LONGEST_LINE = 10_000_000
 
-OutcomeKey = tuple[str, str, str, str, str, int]
+OutcomeRowKey = tuple[str, str, str, str, str, int]
 
 
-class ExternalScores:
+class ExternalScoring:
     """Responses of one model that are judged elsewhere, and the scores that came back.
 
     Parameters
@@ -43,7 +43,7 @@ class ExternalScores:
     def __init__(self, run: RunDirectory, model: str) -> None:
         self._run = run
         self._model = model
-        self._scores: dict[OutcomeKey, float] | None = None
+        self._scores: dict[OutcomeRowKey, float] | None = None
         self._responses: list[dict[str, Any]] = []
         self._n_unscored = 0
 
@@ -68,8 +68,8 @@ class ExternalScores:
         if not self._responses:
             return []
         path = self._run.path / "responses.jsonl"
-        with self._run.locked():  # another process may add its model's lines
-            other_lines = [line for line in _lines(path) if line.get("model") != self._model]
+        with self._run.hold_tables_lock():  # another process may add its model's lines
+            other_lines = [line for line in _read_json_lines(path) if line.get("model") != self._model]
             text = (json.dumps(line, ensure_ascii=False, default=str) for line in [*other_lines, *self._responses])
             with atomic_write(path) as partial_path:
                 partial_path.write_text("".join(f"{line}\n" for line in text), encoding="utf-8", errors="surrogatepass")
@@ -81,9 +81,9 @@ class ExternalScores:
         ]
 
 
-def _read_scores(path: Path) -> Iterator[tuple[OutcomeKey, float]]:
-    line_numbers: dict[OutcomeKey, int] = {}
-    for number, line in enumerate(_lines(path), start=1):
+def _read_scores(path: Path) -> Iterator[tuple[OutcomeRowKey, float]]:
+    line_numbers: dict[OutcomeRowKey, int] = {}
+    for number, line in enumerate(_read_json_lines(path), start=1):
         location = f"{path}, line {number}"
         missing_keys = [key for key in (*_KEY_COLUMNS[:4], "score") if key not in line]
         if missing_keys:
@@ -98,7 +98,7 @@ def _read_scores(path: Path) -> Iterator[tuple[OutcomeKey, float]]:
         yield key, float(score)
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def _read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
     if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="surrogatepass") as file:
@@ -116,6 +116,6 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             yield line
 
 
-def _outcome_key(row: dict[str, Any]) -> OutcomeKey:
+def _outcome_key(row: dict[str, Any]) -> OutcomeRowKey:
     model, battery, task, item, variant, repeat = (row[key] for key in _KEY_COLUMNS)
     return str(model), str(battery), str(task), str(item), str(variant), int(repeat)

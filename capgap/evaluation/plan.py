@@ -9,7 +9,7 @@ from capgap.errors import ModelError, UsageError
 from capgap.models import FoundBase, ModelSpec, add_permissions, expand_models, find_base, locate, parse_model
 from capgap.schema import Roles
 
-Shard = tuple[int, int]
+ShardSpec = tuple[int, int]
 """``(k, n)``: the k-th (from 0) of n parts of the requests."""
 
 
@@ -39,7 +39,7 @@ class EvaluationPlan:
     """Several devices, one worker each; `device` is the first of them."""
     workers: int = 1
     """Processes that ask at the same time on one device, one thread each; for small models on a CPU."""
-    shard: Shard | None = None
+    shard: ShardSpec | None = None
     """The part of the requests that this machine takes; it makes no tables then."""
     rescore: bool = False
     """Make outcomes again from the ledger, without a model."""
@@ -51,8 +51,8 @@ class EvaluationPlan:
     @property
     def models(self) -> tuple[ModelSpec, ...]:
         """Every model once: the order in which they are asked."""
-        in_order = [*filter(None, [self.teacher]), *self.bases.values(), *self.control_models.values(), *self.students]
-        return tuple({spec.name: spec for spec in in_order}.values())
+        all_specs = [*filter(None, [self.teacher]), *self.bases.values(), *self.control_models.values(), *self.students]
+        return tuple({spec.name: spec for spec in all_specs}.values())
 
     @property
     def n_workers(self) -> int:
@@ -133,11 +133,11 @@ def cast_roles(
         by_name[teacher_spec.name] = teacher_spec
     notes: list[str] = []
     if base is None:
-        bases = _found_bases(student_specs, by_name, notes, permissions)
+        bases = _find_bases(student_specs, by_name, notes, permissions)
     else:
         bases = _assign_to_students(student_specs, None if base == "none" else _single_model(base, "--base", by_name))
-    control_spec = None if control == "none" else _single_model(control, "--control", by_name)
-    control_models = _assign_to_students(student_specs, control_spec)
+    control_model_spec = None if control == "none" else _single_model(control, "--control", by_name)
+    control_models = _assign_to_students(student_specs, control_model_spec)
     return RoleModels(tuple(student_specs), teacher_spec, bases, control_models, tuple(notes))
 
 
@@ -161,13 +161,13 @@ def parse_devices(text: str | None) -> tuple[str, ...]:
     kind, _, indices = text.partition(":")
     if "," not in text:
         return (text,)
-    numbers = [index_text.removeprefix(f"{kind}:") for index_text in indices.split(",")]
+    numbers = [gpu_number_text.removeprefix(f"{kind}:") for gpu_number_text in indices.split(",")]
     if not kind or not all(number.isdigit() for number in numbers) or len(set(numbers)) != len(numbers):
         raise UsageError(f"--device {text}: expected one device, or several GPUs by number: cuda:0,2")
     return tuple(f"{kind}:{number}" for number in numbers)
 
 
-def parse_shard(text: str | None) -> Shard | None:
+def parse_shard(text: str | None) -> ShardSpec | None:
     """``K/N`` (from 1) as ``(K - 1, N)``.
 
     Raises
@@ -177,8 +177,8 @@ def parse_shard(text: str | None) -> Shard | None:
     """
     if text is None:
         return None
-    k, slash, n = text.partition("/")
-    if not slash or not k.isdigit() or not n.isdigit() or not 1 <= int(k) <= int(n) <= 10_000:
+    k, separator, n = text.partition("/")
+    if not separator or not k.isdigit() or not n.isdigit() or not 1 <= int(k) <= int(n) <= 10_000:
         raise UsageError(f"--shard {text}: expected K/N with K from 1 to N, such as 1/4.")
     return int(k) - 1, int(n)
 
@@ -191,9 +191,9 @@ def _single_model(text: str | None, option: str, by_name: Mapping[str, ModelSpec
     if len(specs) != 1:
         raise UsageError(f"{option} {text}: matches {len(specs)} models. Name one.")
     spec = specs[0]
-    for known_spec in by_name.values():
-        if known_spec.spec_text == spec.spec_text:
-            return known_spec
+    for known_model_spec in by_name.values():
+        if known_model_spec.spec_text == spec.spec_text:
+            return known_model_spec
     if spec.name in by_name:
         raise ModelError(f"two models are called {spec.name!r}. Give one a name: {option} NAME={text}")
     _check_location(spec)
@@ -210,43 +210,43 @@ def _check_location(spec: ModelSpec) -> None:
         locate(spec)
 
 
-def _found_bases(
+def _find_bases(
     students: Sequence[ModelSpec], by_name: Mapping[str, ModelSpec], notes: list[str], permissions: Collection[str]
 ) -> dict[str, ModelSpec]:
     """What the students' own files call their base, one model for students that share it."""
     bases: dict[str, ModelSpec] = {}
-    by_spec_text: dict[str, ModelSpec] = {spec.spec_text: spec for spec in by_name.values()}
+    model_by_spec_text: dict[str, ModelSpec] = {spec.spec_text: spec for spec in by_name.values()}
     names = set(by_name)
     for student in students:
-        base_hint = find_base(student)
-        if base_hint is None:
+        found_base = find_base(student)
+        if found_base is None:
             continue
-        base_hint = replace(base_hint, spec_text=add_permissions(base_hint.spec_text, permissions))
-        base = _existing_base(student, base_hint, notes)
+        found_base = replace(found_base, spec_text=add_permissions(found_base.spec_text, permissions))
+        base = _existing_base(student, found_base, notes)
         if base is None or base.spec_text == student.spec_text:
             continue
-        if base.spec_text not in by_spec_text:
+        if base.spec_text not in model_by_spec_text:
             # Names are the key of every table: a base that is called like another model gets a name of its own.
             name = base.name if base.name not in names else f"{base.name} (base)"
             names.add(name)
-            by_spec_text[base.spec_text] = ModelSpec(name, base.checkpoint, base.kind, base.options)
-        bases[student.name] = by_spec_text[base.spec_text]
+            model_by_spec_text[base.spec_text] = ModelSpec(name, base.checkpoint, base.kind, base.options)
+        bases[student.name] = model_by_spec_text[base.spec_text]
         notes.append(
-            f"base of {student.name}: {bases[student.name].location} (from {Path(base_hint.source).name}; --base none "
+            f"base of {student.name}: {bases[student.name].location} (from {Path(found_base.source).name}; --base none "
             f"refuses)"
         )
     return bases
 
 
-def _existing_base(student: ModelSpec, base_hint: FoundBase, notes: list[str]) -> ModelSpec | None:
+def _existing_base(student: ModelSpec, found_base: FoundBase, notes: list[str]) -> ModelSpec | None:
     """The base that a student's files name; None, with a note, where it is not there: nobody gave it by name."""
     try:
-        base = parse_model(base_hint.spec_text)
+        base = parse_model(found_base.spec_text)
         locate(base)
     except ModelError as error:
         reason = str(error).split(". ")[0]
         notes.append(
-            f"base of {student.name}: {base_hint.spec_text}, named by {Path(base_hint.source).name}, is left out: "
+            f"base of {student.name}: {found_base.spec_text}, named by {Path(found_base.source).name}, is left out: "
             f"{reason}."
         )
         return None

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from capgap import schema
-from capgap.battery import Battery, PreparedTask, load_battery, prepare
+from capgap.battery import Battery, PreparedTask, load_battery, prepare_battery
 from capgap.errors import BatteryError, UsageError
 from capgap.evaluation.plan import EvaluationPlan
 
@@ -31,7 +31,7 @@ def prepare_batteries(plan: EvaluationPlan) -> PreparedBatteries:
     duplicate_names = [name for name in names if names.count(name) > 1]
     if duplicate_names:
         raise BatteryError(f"two batteries are called {duplicate_names[0]!r}. Give one of them another name.")
-    return [(battery, prepare(battery, limit=plan.limit)) for battery in batteries]
+    return [(battery, prepare_battery(battery, limit=plan.limit)) for battery in batteries]
 
 
 def items_table(batteries: PreparedBatteries) -> pd.DataFrame:
@@ -46,7 +46,7 @@ def items_table(batteries: PreparedBatteries) -> pd.DataFrame:
         for task in tasks
         for item in task.items
     ]
-    return schema.from_rows(rows, schema.ITEMS, source="items")
+    return schema.df_from_rows(rows, schema.ITEMS, source="items")
 
 
 def battery_facts(battery: Battery, tasks: Sequence[PreparedTask], limit: int | None) -> dict[str, Any]:

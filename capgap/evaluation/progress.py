@@ -22,7 +22,7 @@ class RequestProgress:
     """Requests to all models together."""
     advance: Callable[..., None]
     """Of the `stage`; never gets more requests reported than there are."""
-    n_reported: int = 0
+    n_reported_requests: int = 0
     """Requests in `Advanced` events so far."""
     n_computed: int = 0
     """Requests that a model has answered now."""
@@ -45,7 +45,7 @@ class RequestProgress:
         What workers have answered is reported while they run, and their answers are then read from the ledger once
         more; equal requests are asked once, and counted as often as they stand in the tasks.
         """
-        n = min(n, self.n_requests - self.n_reported)
+        n = min(n, self.n_requests - self.n_reported_requests)
         if n > 0:
-            self.n_reported += n
+            self.n_reported_requests += n
             self.advance(n)

@@ -9,16 +9,16 @@ from capgap.battery import PreparedTask
 from capgap.battery.lm_eval_output import quiet as quiet_tasks
 from capgap.errors import UsageError
 from capgap.evaluation.prepared_batteries import PreparedBatteries
-from capgap.models import LoadedModel, ModelSpec, Prompting, check_model
+from capgap.models import LoadedModel, ModelSpec, PromptSettings, check_model
 
 __all__ = ["build_requests", "n_requests", "quiet", "check_model_specs", "check_task_support"]
 
 
-class PromptedModel(Protocol):
+class ModelWithPrompting(Protocol):
     """What building requests needs of a model."""
 
     @property
-    def prompting(self) -> Prompting:
+    def prompting(self) -> PromptSettings:
         """How it is addressed."""
 
     @property
@@ -26,7 +26,7 @@ class PromptedModel(Protocol):
         """Has ``apply_chat_template`` and ``tokenizer_name`` where it is addressed through a chat template."""
 
 
-def build_requests(task: PreparedTask, model: PromptedModel) -> None:
+def build_requests(task: PreparedTask, model: ModelWithPrompting) -> None:
     """Let lm-eval's task build its requests as this model is addressed; they stand in ``task.lm_task.instances``."""
     prompting = model.prompting
     task.lm_task.build_all_requests(

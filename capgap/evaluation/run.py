@@ -25,7 +25,7 @@ from capgap.stats import smallest_visible_gap
 from capgap.store import RunDirectory
 
 _PACKAGES = ("torch", "transformers", "peft", "lm-eval", "datasets", "pandas")
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -73,7 +73,7 @@ def evaluate(
         with Ledger(run.ledger_path, shard=plan.shard_name) as ledger:
             counts = _run_models(plan, batteries, run, ledger, on_event)
         seconds = round(time.monotonic() - started, 1)
-        _log.info("%s: %d requests computed, %d from the ledger, %.1f s", out, *counts.values(), seconds)
+        _logger.info("%s: %d requests computed, %d from the ledger, %.1f s", out, *counts.values(), seconds)
         run.save(
             state="evaluated" if plan.shard is None else f"shard {plan.shard_name} asked",
             seconds=run.facts.get("seconds", 0) + seconds,
@@ -97,13 +97,13 @@ def _refuse_fewer_items(plan: EvaluationPlan, items: pd.DataFrame, run: RunDirec
     StoreError
         A model of the plan has outcomes on an item of these batteries that would not be asked.
     """
-    held = run.outcomes(plan.roles.names)
-    held = held[held["battery"].isin(items["battery"])]
-    to_ask, answered = (pd.MultiIndex.from_frame(frame[list(schema.ITEMS.key)]) for frame in (items, held))
-    lost = held[~answered.isin(to_ask)]
-    if len(lost):
-        model, battery, task = lost[["model", "battery", "task"]].iloc[0]
-        limit = held.groupby(["battery", "task"])["item"].nunique().max()
+    old_outcomes = run.outcomes(plan.roles.names)
+    old_outcomes = old_outcomes[old_outcomes["battery"].isin(items["battery"])]
+    new_keys, answered = (pd.MultiIndex.from_frame(frame[list(schema.ITEMS.key)]) for frame in (items, old_outcomes))
+    lost_outcomes = old_outcomes[~answered.isin(new_keys)]
+    if len(lost_outcomes):
+        model, battery, task = lost_outcomes[["model", "battery", "task"]].iloc[0]
+        limit = old_outcomes.groupby(["battery", "task"])["item"].nunique().max()
         raise StoreError(
             f"{run.path}: holds outcomes of {model!r} on items of {battery}/{task} that this evaluation leaves out and "
             f"would lose. Ask as many items (--limit {limit} or more), or choose another --out; no table was changed."
@@ -132,24 +132,24 @@ def _run_models(
     Either each model is loaded here, asked and written; or workers fill the ledger first, all models at once, and the
     tables are then written from the ledger alone, as when rescoring. A shard stops after the first half.
     """
-    n_ledger_before = len(ledger)
-    by_workers = not plan.rescore and (plan.n_workers > 1 or plan.shard is not None)
+    n_responses_before = len(ledger)
+    uses_workers = not plan.rescore and (plan.n_workers > 1 or plan.shard is not None)
     with request_progress(n_requests(batteries) * len(plan.models), on_event) as progress:
         runner = ModelRunner(run, ledger, batteries, progress, on_event)
         for sentence in ledger.notes:
             on_event(Note(sentence, level="warning"))
-        if by_workers:
+        if uses_workers:
             progress.show(f"{len(plan.models)} models, {plan.n_workers} at a time")
             for summaries in fill_ledger(plan, ledger, run.id, on_progress=progress.report).values():
-                runner.enter_worker_summaries(summaries, plan)
+                runner.record_worker_summaries(summaries, plan)
         if plan.shard is None:
             for spec in plan.models:
-                if by_workers or plan.rescore:
+                if uses_workers or plan.rescore:
                     runner.write_from_ledger(spec)
                 else:
                     runner.run_model(plan, spec)
                 gc.collect()  # the weights of one model at a time
             progress.report(progress.n_requests)
     # What workers have computed is what the ledger has gained; it was counted as the ledger's when it was read back.
-    n_by_workers = len(ledger) - n_ledger_before - progress.n_computed
-    return {"computed": progress.n_computed + n_by_workers, "from_ledger": progress.n_ledger_hits - n_by_workers}
+    n_from_workers = len(ledger) - n_responses_before - progress.n_computed
+    return {"computed": progress.n_computed + n_from_workers, "from_ledger": progress.n_ledger_hits - n_from_workers}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from capgap.battery import Item, PreparedTask, score_generation
-from capgap.models import Response
+from capgap.models import ModelResponse
 
 # lm-eval's regular-expression filters put this in place of an answer that they do not find.
 _NO_ANSWER = "[invalid]"
@@ -22,7 +22,7 @@ _CAPGAP_SCORERS = ("exact", "numeric", "contains")
 
 
 def outcome_rows(
-    model: str, battery: str, prepared_task: PreparedTask, responses: Sequence[Sequence[Response]]
+    model: str, battery: str, prepared_task: PreparedTask, responses: Sequence[Sequence[ModelResponse]]
 ) -> list[dict[str, Any]]:
     """The rows of the outcomes table for one model and one task.
 
@@ -43,27 +43,27 @@ def outcome_rows(
 
 
 def _rows_of_repeat(
-    model: str, battery: str, prepared_task: PreparedTask, responses: Sequence[Response], repeat: int
+    model: str, battery: str, prepared_task: PreparedTask, responses: Sequence[ModelResponse], repeat: int
 ) -> list[dict[str, Any]]:
     """One draw of every item: lm-eval's filters see it alone, for most of them keep the first of several."""
     task = prepared_task.lm_task
     # An item with n choices has n instances, which lm-eval filters and scores together; idx is the choice.
-    by_doc: dict[int, list[tuple[Any, Response]]] = defaultdict(list)
+    pairs_by_doc: dict[int, list[tuple[Any, ModelResponse]]] = defaultdict(list)
     for instance, response in zip(task.instances, responses, strict=True):
         instance.resps, instance.filtered_resps = [response.value], {}
-        by_doc[int(instance.doc_id)].append((instance, response))
+        pairs_by_doc[int(instance.doc_id)].append((instance, response))
     task.apply_filters()
     filters = list(task.instances[0].filtered_resps)
     primary = tuple(prepared_task.primary.split(","))
     rows: list[dict[str, Any]] = []
-    for doc_id, pairs in sorted(by_doc.items()):
+    for doc_id, pairs in sorted(pairs_by_doc.items()):
         pairs.sort(key=lambda pair: pair[0].idx)
         item = prepared_task.items[doc_id]
         item_columns = _item_columns(model, battery, prepared_task, item) | {"repeat": repeat}
         for name in filters:
-            filtered_answers = [instance.filtered_resps[name] for instance, _ in pairs]
-            values = task.process_results(pairs[0][0].doc, filtered_answers)
-            answer_columns = _answer_columns(prepared_task, item, filtered_answers, [response for _, response in pairs])
+            filter_outputs = [instance.filtered_resps[name] for instance, _ in pairs]
+            values = task.process_results(pairs[0][0].doc, filter_outputs)
+            answer_columns = _answer_columns(prepared_task, item, filter_outputs, [response for _, response in pairs])
             for metric, value in values.items():
                 number = _float_or_none(value)
                 if number is None:
@@ -78,12 +78,12 @@ def _item_columns(model: str, battery: str, prepared_task: PreparedTask, item: I
     return {
         **{"model": model, "battery": battery, "task": prepared_task.name, "format": prepared_task.format},
         **{name: getattr(item, name) for name in ("item", "variant", "capability", "domain", "cluster", "chance")},
-        "target": _target(item),
+        "target": _format_target(item),
         **{f"x_{key}": value for key, value in item.covariates.items()},
     }
 
 
-def _target(item: Item) -> str | None:
+def _format_target(item: Item) -> str | None:
     """The right answer as text; several as a JSON list."""
     texts = list(item.targets)
     if not texts and item.choices:
@@ -98,7 +98,7 @@ def _float_or_none(value: Any) -> float | None:
 
 
 def _answer_columns(
-    prepared_task: PreparedTask, item: Item, filtered_answers: Sequence[Any], responses: Sequence[Response]
+    prepared_task: PreparedTask, item: Item, filter_outputs: Sequence[Any], responses: Sequence[ModelResponse]
 ) -> Callable[[str, float], dict[str, Any]]:
     """Metric and its value → score, status, prediction, margins, the response and its ending."""
     if item.choices and isinstance(responses[0].value, tuple):
@@ -106,7 +106,7 @@ def _answer_columns(
         cuts = [response.n_prompt_cut for response in responses if response.n_prompt_cut is not None]
         prompt_columns = {"n_prompt_cut": max(cuts, default=None)}
         return lambda metric, value: _choice_columns(item, logprobs, metric, value) | prompt_columns
-    return lambda metric, value: _generation_columns(prepared_task, item, filtered_answers[0], responses[0], value)
+    return lambda metric, value: _generation_columns(prepared_task, item, filter_outputs[0], responses[0], value)
 
 
 def _choice_columns(item: Item, logprobs: np.ndarray, metric: str, value: float) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def _choice_columns(item: Item, logprobs: np.ndarray, metric: str, value: float)
 
 
 def _generation_columns(
-    prepared_task: PreparedTask, item: Item, filtered_answer: Any, response: Response, value: float
+    prepared_task: PreparedTask, item: Item, filtered_answer: Any, response: ModelResponse, value: float
 ) -> dict[str, Any]:
     answer = response.value
     columns = {**_score(value), "status": "scored", "prediction": None, "n_prompt_cut": response.n_prompt_cut}
@@ -147,13 +147,13 @@ def _generation_columns(
     if not isinstance(answer, str):
         return columns | {"response": json.dumps(answer)}
     text = filtered_answer[0] if isinstance(filtered_answer, (list, tuple)) and filtered_answer else filtered_answer
-    columns["prediction"] = _prediction(prepared_task, item, str(text))
+    columns["prediction"] = _extract_prediction(prepared_task, item, str(text))
     if columns["prediction"] is None:
         columns["status"] = "unparsed"
     return columns | {"response": answer, "n_tokens": response.n_tokens, "stop_reason": response.stop_reason}
 
 
-def _prediction(prepared_task: PreparedTask, item: Item, text: str) -> str | None:
+def _extract_prediction(prepared_task: PreparedTask, item: Item, text: str) -> str | None:
     """The answer in a response, as its score reads it; None where there is none."""
     if prepared_task.score in _CAPGAP_SCORERS:
         return score_generation(prepared_task.score, text, item.targets, prepared_task.extract)[1]

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from capgap.errors import StoreError
-from capgap.evaluation.model_runner import run_shard
-from capgap.evaluation.plan import EvaluationPlan, Shard
+from capgap.evaluation.model_runner import run_model_shard
+from capgap.evaluation.plan import EvaluationPlan, ShardSpec
 from capgap.evaluation.prepared_batteries import PreparedBatteries, prepare_batteries
 from capgap.evaluation.requests import quiet
 from capgap.evaluation.run_summary import ModelRunSummary
@@ -27,15 +27,15 @@ from capgap.models.memory_check import needs_several_gpus
 
 __all__ = ["fill_ledger", "plan_worker_jobs"]
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
-Job = tuple[int, Shard]
+ShardJob = tuple[int, ShardSpec]
 """Index of the model in the plan, and the part of its requests."""
 OnProgress = Callable[[int], None]
 """Called with how many responses the ledger has gained since the last call."""
 
 
-def plan_worker_jobs(plan: EvaluationPlan) -> list[tuple[int, list[Job]]]:
+def plan_worker_jobs(plan: EvaluationPlan) -> list[tuple[int, list[ShardJob]]]:
     """Jobs for the workers, in rounds that follow each other: the number of workers, and what they share.
 
     A model for each worker where there are many models; else every worker takes a part of each. A shard takes its own
@@ -43,11 +43,11 @@ def plan_worker_jobs(plan: EvaluationPlan) -> list[tuple[int, list[Job]]]:
     """
     multi_gpu_indices = [index for index, spec in enumerate(plan.models) if needs_several_gpus(spec)]
     single_gpu_indices = [index for index in range(len(plan.models)) if index not in multi_gpu_indices]
-    rounds = ((plan.n_workers, single_gpu_indices), (1, multi_gpu_indices))
-    return [(n_workers, _jobs(plan, indices, n_workers)) for n_workers, indices in rounds if indices]
+    worker_rounds = ((plan.n_workers, single_gpu_indices), (1, multi_gpu_indices))
+    return [(n_workers, _split_into_jobs(plan, indices, n_workers)) for n_workers, indices in worker_rounds if indices]
 
 
-def _jobs(plan: EvaluationPlan, indices: Sequence[int], n_workers: int) -> list[Job]:
+def _split_into_jobs(plan: EvaluationPlan, indices: Sequence[int], n_workers: int) -> list[ShardJob]:
     shard_index, n_shards = plan.shard or (0, 1)
     n_parts = n_workers if len(indices) < 2 * n_workers else 1
     # This machine's shard is cut into parts again: part k of shard s is part s * n_parts + k of all machines' parts.
@@ -84,14 +84,14 @@ def fill_ledger(
     with _one_thread_each():
         # Rounds follow each other: a model that needs every GPU waits until no other worker holds one.
         for n_workers, jobs in plan_worker_jobs(plan):
-            _log.info("%d jobs for %d workers", len(jobs), n_workers)
+            _logger.info("%d jobs for %d workers", len(jobs), n_workers)
             for summary in _run_jobs(plan, n_workers, jobs, ledger, run_id, on_progress):
                 summaries.setdefault(summary.name, []).append(summary)
     return summaries
 
 
 def _run_jobs(
-    plan: EvaluationPlan, n_workers: int, jobs: Sequence[Job], ledger: Ledger, run_id: str, on_progress: OnProgress
+    plan: EvaluationPlan, n_workers: int, jobs: Sequence[ShardJob], ledger: Ledger, run_id: str, on_progress: OnProgress
 ) -> list[ModelRunSummary]:
     """The summaries of some jobs, shared among processes that each take a device for good."""
     context = get_context("spawn")
@@ -101,7 +101,7 @@ def _run_jobs(
         devices.put(plan.devices[n % len(plan.devices)] if plan.devices else plan.device)
     try:
         with ProcessPoolExecutor(
-            max_workers=n_workers, mp_context=context, initializer=_take_device, initargs=(devices,)
+            max_workers=n_workers, mp_context=context, initializer=_take_worker_device, initargs=(devices,)
         ) as pool:
             futures = [
                 pool.submit(_run_job, plan, index, shard, ledger.main, plan.shard_name, run_id) for index, shard in jobs
@@ -132,23 +132,23 @@ _worker_device: str | None = None
 _worker_batteries: PreparedBatteries | None = None
 
 
-def _take_device(devices: Any) -> None:
+def _take_worker_device(devices: Any) -> None:
     global _worker_device
     _worker_device = devices.get()
 
 
 def _run_job(
-    plan: EvaluationPlan, index: int, shard: Shard, ledger: Path, ledger_shard: str | None, run_id: str
+    plan: EvaluationPlan, index: int, shard: ShardSpec, ledger: Path, shard_name: str | None, run_id: str
 ) -> ModelRunSummary:
     """A part of one model's requests, in a worker process."""
     import torch
 
     global _worker_batteries
     torch.set_num_threads(1)
-    with quiet(), Ledger(ledger, shard=ledger_shard) as worker_ledger:
+    with quiet(), Ledger(ledger, shard=shard_name) as worker_ledger:
         _worker_batteries = _worker_batteries or prepare_batteries(plan)
         plan = replace(plan, device=_worker_device)
-        return run_shard(plan, plan.models[index], _worker_batteries, worker_ledger, run_id, shard)
+        return run_model_shard(plan, plan.models[index], _worker_batteries, worker_ledger, run_id, shard)
 
 
 def _report_progress(futures: list[Future[ModelRunSummary]], ledger: Ledger, on_progress: OnProgress) -> None:
@@ -156,8 +156,8 @@ def _report_progress(futures: list[Future[ModelRunSummary]], ledger: Ledger, on_
     n_known = len(ledger)
     while not all(future.done() for future in futures):
         time.sleep(0.5)
-        n_now = len(ledger)
-        on_progress(n_now - n_known)
-        n_known = n_now
+        n_responses_now = len(ledger)
+        on_progress(n_responses_now - n_known)
+        n_known = n_responses_now
     for future in futures:
         future.result()

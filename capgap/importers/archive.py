@@ -14,19 +14,19 @@ from typing import Any
 from capgap.errors import TableError
 from capgap.importers.reading import decode_utf8, parse_json
 
-__all__ = ["MAX_MEMBER_BYTES", "MAX_UNPACKED", "Archive"]
+__all__ = ["MAX_MEMBER_BYTES", "MAX_UNPACKED_BYTES", "Archive"]
 
 MAX_MEMBER_BYTES = 64 * 2**20
 """Bytes of one member, unpacked."""
-MAX_UNPACKED = 4 * 2**30
+MAX_UNPACKED_BYTES = 4 * 2**30
 """Bytes of all members that are read from one archive, unpacked."""
-MAX_MEMBERS = 500_000
+MAX_ARCHIVE_MEMBERS = 500_000
 """Members of one archive."""
 
-_ZSTANDARD = 93
-_HEADER = struct.Struct("<26xHH")  # of a member; it ends with the lengths of its name and of what follows the name
+_ZSTD_METHOD = 93
+_ZIP_HEADER = struct.Struct("<26xHH")  # of a member; it ends with the lengths of its name and of what follows the name
 # What a damaged archive makes zipfile and its decompressors raise.
-_DAMAGE_ERRORS = (
+_DAMAGED_ZIP_ERRORS = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError, ValueError,
     OverflowError,
 )  # fmt: skip
@@ -50,7 +50,7 @@ class Archive:
         self._unpacked = 0
         try:
             self._zip = zipfile.ZipFile(path)
-        except _DAMAGE_ERRORS as error:
+        except _DAMAGED_ZIP_ERRORS as error:
             raise TableError(f"is no ZIP archive that can be read: {error}.") from None
         # Of two members of one name the later one counts, as for every reader of such files.
         self._members = {member.filename: member for member in self._zip.infolist()}
@@ -74,39 +74,39 @@ class Archive:
         TableError
             It is damaged, encrypted, too large, or no JSON.
         """
-        return parse_json(decode_utf8(self._read_member(self._members[name])))
+        return parse_json(decode_utf8(self._read_member_bytes(self._members[name])))
 
-    def _read_member(self, member: zipfile.ZipInfo) -> bytes:
+    def _read_member_bytes(self, member: zipfile.ZipInfo) -> bytes:
         if member.flag_bits & 0x1:
             raise TableError("is encrypted.")
         try:
-            raw = self._zstandard(member) if member.compress_type == _ZSTANDARD else self._read_deflated(member)
+            raw = self._read_zstandard(member) if member.compress_type == _ZSTD_METHOD else self._read_deflated(member)
         except NotImplementedError:
             raise TableError(
                 f"is compressed in a way that Python cannot read (method {member.compress_type}). "
                 f"Convert it: inspect log convert --to json --output-dir DIR FILE"
             ) from None
-        except _DAMAGE_ERRORS as error:
+        except _DAMAGED_ZIP_ERRORS as error:
             raise TableError(f"is damaged: {error}.") from None
         if len(raw) > MAX_MEMBER_BYTES:  # whatever its header says
             raise TableError(f"is larger than {MAX_MEMBER_BYTES // 2**20} MB when unpacked.")
         self._unpacked += len(raw)
-        if self._unpacked > MAX_UNPACKED:
-            raise TableError(f"is in an archive of more than {MAX_UNPACKED // 2**30} GB when unpacked.")
+        if self._unpacked > MAX_UNPACKED_BYTES:
+            raise TableError(f"is in an archive of more than {MAX_UNPACKED_BYTES // 2**30} GB when unpacked.")
         return raw
 
     def _read_deflated(self, member: zipfile.ZipInfo) -> bytes:
         with self._zip.open(member) as stream:
             return stream.read(MAX_MEMBER_BYTES + 1)
 
-    def _zstandard(self, member: zipfile.ZipInfo) -> bytes:
+    def _read_zstandard(self, member: zipfile.ZipInfo) -> bytes:
         import pyarrow
 
         handle = self._zip.fp
         if handle is None:
             raise EOFError("the archive is closed")
         handle.seek(member.header_offset)
-        lengths = _HEADER.unpack(handle.read(_HEADER.size))
+        lengths = _ZIP_HEADER.unpack(handle.read(_ZIP_HEADER.size))
         handle.seek(sum(lengths), io.SEEK_CUR)
         packed = handle.read(min(member.compress_size, MAX_MEMBER_BYTES + 1))
         try:
@@ -120,10 +120,10 @@ class Archive:
 
 
 def _refuse_names(members: dict[str, zipfile.ZipInfo]) -> None:
-    if len(members) > MAX_MEMBERS:
-        raise TableError(f"has more than {MAX_MEMBERS:,} members.")
+    if len(members) > MAX_ARCHIVE_MEMBERS:
+        raise TableError(f"has more than {MAX_ARCHIVE_MEMBERS:,} members.")
     for name in members:
         windows = PureWindowsPath(name)
-        leaves = ".." in PurePosixPath(name).parts or ".." in windows.parts
-        if leaves or name.startswith(("/", "\\")) or windows.drive:
+        leaves_archive = ".." in PurePosixPath(name).parts or ".." in windows.parts
+        if leaves_archive or name.startswith(("/", "\\")) or windows.drive:
             raise TableError(f"has a member whose name leads out of it, {name[:80]!r}; nothing in it was read.")

@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 from capgap.battery.catalogue import known_label
 from capgap.errors import CapgapError, TableError
-from capgap.importers.reading import FileRecord
-from capgap.importers.values import bounded_text, short_text
+from capgap.importers.reading import JsonRecord
+from capgap.importers.values import short_text, truncate_text
 
-__all__ = ["ImportBatch", "SkippedFile", "TaskResults", "catalogue_columns", "item_row", "label"]
+__all__ = ["ImportResult", "SkippedFile", "TaskResults", "catalogue_columns", "item_row", "label"]
 
-Sample = TypeVar("Sample")
+SampleType = TypeVar("SampleType")
 
 
 def label(path: Path) -> str:
@@ -29,7 +29,7 @@ def item_row(
     texts = {"prompt": prompt, "choices": list(choices) if choices else None, "target": target}
     return {
         **{"battery": battery, "task": task, "item": item, "variant": variant},
-        **{name: bounded_text(value) for name, value in texts.items()},
+        **{name: truncate_text(value) for name, value in texts.items()},
     }
 
 
@@ -55,9 +55,9 @@ class SkippedFile:
 
     def __str__(self) -> str:
         """One line for the terminal."""
-        count_suffix = f" ({self.count:,} times)" if self.count > 1 else ""
-        first_suffix = f"; first: {self.first}" if self.first else ""
-        return f"{self.where}: {self.reason}{count_suffix}{first_suffix}"
+        times_suffix = f" ({self.count:,} times)" if self.count > 1 else ""
+        first_example_suffix = f"; first: {self.first}" if self.first else ""
+        return f"{self.where}: {self.reason}{times_suffix}{first_example_suffix}"
 
 
 @dataclass
@@ -74,7 +74,7 @@ class TaskResults:
     """The model's row of the models table without its name, as far as the file tells."""
     setup: Mapping[str, Any] = field(default_factory=dict)
     """How the task was put to the model (solved examples, version), where the file tells."""
-    items_by_content: bool = True
+    has_content_ids: bool = True
     """Whether equal item ids mean equal questions; where they are only numbers, the questions are compared."""
 
     @property
@@ -89,7 +89,7 @@ class TaskResults:
 
 
 @dataclass
-class ImportBatch:
+class ImportResult:
     """Everything that one call of an importer found."""
 
     kind: str
@@ -98,7 +98,7 @@ class ImportBatch:
     """In the order in which later files may replace earlier ones."""
     notes: list[str] = field(default_factory=list)
     """What a reader of the numbers should know."""
-    _skipped: dict[tuple[str, str], SkippedFile] = field(default_factory=dict)
+    _skips_by_reason: dict[tuple[str, str], SkippedFile] = field(default_factory=dict)
 
     @property
     def n_rows(self) -> int:
@@ -108,7 +108,7 @@ class ImportBatch:
     @property
     def skipped(self) -> list[SkippedFile]:
         """What was not imported, equal reasons in one file counted together."""
-        return list(self._skipped.values())
+        return list(self._skips_by_reason.values())
 
     def skip(self, source: str | Path, reason: str, count: int = 1, *, first_example: str = "") -> None:
         """List something that is not imported.
@@ -125,8 +125,8 @@ class ImportBatch:
             The one at hand; the first that is given for a reason is kept.
         """
         key = (short_text(label(source) if isinstance(source, Path) else source), short_text(reason, 400))
-        previous_entry = self._skipped.get(key, SkippedFile(*key, 0, short_text(first_example, 300)))
-        self._skipped[key] = replace(previous_entry, count=previous_entry.count + count)
+        previous_entry = self._skips_by_reason.get(key, SkippedFile(*key, 0, short_text(first_example, 300)))
+        self._skips_by_reason[key] = replace(previous_entry, count=previous_entry.count + count)
 
     def note(self, text: str) -> None:
         """Say something about what was imported, once."""
@@ -137,13 +137,13 @@ class ImportBatch:
     def read_samples(
         self,
         file: Path,
-        records: Iterable[FileRecord],
-        parse_sample: Callable[[Any], Sample],
-        key: Callable[[Sample], Any],
+        records: Iterable[JsonRecord],
+        parse_sample: Callable[[Any], SampleType],
+        key: Callable[[SampleType], Any],
         *,
         duplicate: str,
         empty: str,
-    ) -> list[Sample]:
+    ) -> list[SampleType]:
         """The samples in the records of a file, each key once; the others are listed.
 
         Parameters
@@ -159,7 +159,7 @@ class ImportBatch:
         duplicate, empty
             Reasons to list a second sample of one key, and a file without records.
         """
-        by_key: dict[Any, Sample] = {}
+        sample_by_key: dict[Any, SampleType] = {}
         is_empty = True
         for record in records:
             is_empty = False
@@ -171,11 +171,11 @@ class ImportBatch:
                 reason, _, detail = str(error).partition(":")
                 self.skip(file, reason, first_example=f"{record.location}:{detail}" if detail else record.location)
                 continue
-            if by_key.setdefault(key(sample), sample) is not sample:
-                is_identical = by_key[key(sample)] == sample
+            if sample_by_key.setdefault(key(sample), sample) is not sample:
+                is_identical = sample_by_key[key(sample)] == sample
                 self.skip(
                     file, "a record stands there twice" if is_identical else duplicate, first_example=record.location
                 )
         if is_empty:
             self.skip(file, empty)
-        return list(by_key.values())
+        return list(sample_by_key.values())

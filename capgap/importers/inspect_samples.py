@@ -5,29 +5,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from capgap.errors import TableError
-from capgap.importers.values import bounded_text, mapping, name_text, number, whole_number
+from capgap.importers.values import as_mapping, name_text, number, truncate_text, whole_number
 from capgap.schema import stop_reason_of
 
 # inspect's letters (correct, partial, incorrect, no answer) and the words that its own metrics read.
 _LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
-_WORDS = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
-_MAX_PARTS = 100
+_SCORE_BY_WORD = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
+_MAX_SCORE_PARTS = 100
 _NO_ANSWER = ("invalid_response_format", "no_response")
 # The instrument failed: whatever stands there says nothing of the answer.
-_NO_SCORE = ("grader_failed", "scoring_failed")
+_NO_SCORE_REASONS = ("grader_failed", "scoring_failed")
 _CUT_OFF_REASONS = ("max_tokens", "model_length")
 _ATTACHMENT_URI = "attachment://"
 
 
 @dataclass(frozen=True)
-class ScorerResult:
+class InspectScorerResult:
     """What one scorer said."""
 
     value: float | None
     """Its value; None where it is not known."""
     answer: str | None
     """The answer that the scorer read."""
-    is_unread: bool
+    is_unparsed: bool
     """Whether the scorer found no answer."""
 
 
@@ -53,7 +53,7 @@ class InspectSample:
     """How it ended, one of `capgap.schema.STOP_REASONS`."""
     has_failed: bool
     """Whether the sample ended with an error."""
-    scores: Mapping[str, ScorerResult]
+    scores: Mapping[str, InspectScorerResult]
     """Metric → what was said; parts of one score as ``scorer.part_name``."""
     unreadable_scorers: tuple[str, ...]
     """Scorers whose value is neither number, word nor several of these."""
@@ -72,24 +72,24 @@ def read_inspect_sample(data: Any) -> InspectSample:
     epoch = whole_number(data.get("epoch", 1))
     if epoch is None or epoch < 1:
         raise TableError("has an epoch that is no number from 1 on")
-    output, attachments = mapping(data.get("output")), mapping(data.get("attachments"))
+    output, attachments = as_mapping(data.get("output")), as_mapping(data.get("attachments"))
     choices = output.get("choices")
-    choice = mapping(choices[0]) if isinstance(choices, list) and choices else {}
+    choice = as_mapping(choices[0]) if isinstance(choices, list) and choices else {}
     completion = output.get("completion")
     if not isinstance(completion, str):
-        completion = mapping(choice.get("message")).get("content")
+        completion = as_mapping(choice.get("message")).get("content")
     stop = output.get("stop_reason", choice.get("stop_reason"))
     stop = stop if isinstance(stop, str) and len(stop) <= 40 else None
     is_cut_off = stop in _CUT_OFF_REASONS or data.get("limit") not in (None, {}, "")
-    scores, unreadable = _scores(data.get("scores"))
+    scores, unreadable = _parse_scores(data.get("scores"))
     return InspectSample(
         item=name_text(data["id"], "a sample"),
         epoch=epoch,
-        prompt=bounded_text(_text(data["input"], attachments)),
-        choices=_texts(data.get("choices"), attachments),
-        targets=_texts(data.get("target"), attachments),
-        response=bounded_text(_text(completion, attachments)),
-        n_tokens=whole_number(mapping(output.get("usage")).get("output_tokens")),
+        prompt=truncate_text(_text(data["input"], attachments)),
+        choices=_resolve_texts(data.get("choices"), attachments),
+        targets=_resolve_texts(data.get("target"), attachments),
+        response=truncate_text(_text(completion, attachments)),
+        n_tokens=whole_number(as_mapping(output.get("usage")).get("output_tokens")),
         # inspect's "stop" is an end of the model's own or a stop string.
         stop_reason="limit" if is_cut_off else "end" if stop == "stop" else stop_reason_of(stop),
         has_failed=data.get("error") not in (None, "", {}),
@@ -98,70 +98,70 @@ def read_inspect_sample(data: Any) -> InspectSample:
     )
 
 
-def _texts(value: Any, attachments: Mapping[str, Any]) -> tuple[str, ...]:
+def _resolve_texts(value: Any, attachments: Mapping[str, Any]) -> tuple[str, ...]:
     """The texts in a list, or a single text that is not empty."""
     texts = value if isinstance(value, list) else [value or None]
-    return tuple(_resolved(text, attachments) for text in texts if isinstance(text, str))
+    return tuple(_resolve_attachment(text, attachments) for text in texts if isinstance(text, str))
 
 
-def _resolved(text: str, attachments: Mapping[str, Any]) -> str:
+def _resolve_attachment(text: str, attachments: Mapping[str, Any]) -> str:
     """The text, or what it refers to: inspect keeps long texts once, under a hash."""
-    attachment = attachments.get(text.removeprefix(_ATTACHMENT_URI)) if text.startswith(_ATTACHMENT_URI) else None
-    return attachment if isinstance(attachment, str) else text
+    attached_text = attachments.get(text.removeprefix(_ATTACHMENT_URI)) if text.startswith(_ATTACHMENT_URI) else None
+    return attached_text if isinstance(attached_text, str) else text
 
 
 def _text(value: Any, attachments: Mapping[str, Any]) -> str | None:
     """A text, the texts of messages, or the text parts of one message's content."""
     if isinstance(value, str):
-        return _resolved(value, attachments)
+        return _resolve_attachment(value, attachments)
     if not isinstance(value, list):
         return None
     texts = []
     for member in value:
-        message = mapping(member)
+        message = as_mapping(member)
         content = message.get("content", message.get("text", member))
         if isinstance(content, list):
-            part_texts = (mapping(content_part).get("text") for content_part in content)
-            content = " ".join(content_part for content_part in part_texts if isinstance(content_part, str))
+            part_texts = (as_mapping(message_part).get("text") for message_part in content)
+            content = " ".join(message_part for message_part in part_texts if isinstance(message_part, str))
         if isinstance(content, str):
             role = message.get("role")
-            text = _resolved(content, attachments)
+            text = _resolve_attachment(content, attachments)
             texts.append(f"{role}: {text}" if isinstance(role, str) and len(value) > 1 else text)
     return "\n\n".join(texts)
 
 
-def _scores(value: Any) -> tuple[dict[str, ScorerResult], tuple[str, ...]]:
+def _parse_scores(value: Any) -> tuple[dict[str, InspectScorerResult], tuple[str, ...]]:
     """Each scorer's results, and the scorers whose value cannot be read."""
-    scores: dict[str, ScorerResult] = {}
+    scores: dict[str, InspectScorerResult] = {}
     unreadable = []
-    for name, member in mapping(value).items():
+    for name, member in as_mapping(value).items():
         score = member if isinstance(member, dict) and "value" in member else {"value": member}
         reason = score.get("reason") if isinstance(score.get("reason"), str) else None
-        answer = bounded_text(score.get("answer")) if isinstance(score.get("answer"), str) else None
-        is_unread = score["value"] == "N" or reason in _NO_ANSWER
+        answer = truncate_text(score.get("answer")) if isinstance(score.get("answer"), str) else None
+        is_unparsed = score["value"] == "N" or reason in _NO_ANSWER
         for metric, raw in _metric_values(name_text(name, "a scorer"), score["value"]).items():
-            result = None if reason in _NO_SCORE else _parse_score_value(raw)
+            result = None if reason in _NO_SCORE_REASONS else _parse_score_value(raw)
             # NaN is inspect's own mark for "not scored".
-            is_missing = reason in _NO_SCORE or raw is None or (isinstance(raw, float) and raw != raw)
+            is_missing = reason in _NO_SCORE_REASONS or raw is None or (isinstance(raw, float) and raw != raw)
             if result is None and not is_missing:
                 unreadable.append(metric)
             else:
-                scores[metric] = ScorerResult(result, answer or None, is_unread)
+                scores[metric] = InspectScorerResult(result, answer or None, is_unparsed)
     return scores, tuple(unreadable)
 
 
 def _metric_values(metric: str, value: Any) -> dict[str, Any]:
     """A scorer's value under its name, or its parts under theirs."""
     if isinstance(value, dict):
-        members = list(value.items())[:_MAX_PARTS]
+        members = list(value.items())[:_MAX_SCORE_PARTS]
         return {name_text(f"{metric}.{key}", "a part of a score"): raw for key, raw in members}
     if isinstance(value, list):
-        return {f"{metric}.{n}": raw for n, raw in enumerate(value[:_MAX_PARTS])}
+        return {f"{metric}.{n}": raw for n, raw in enumerate(value[:_MAX_SCORE_PARTS])}
     return {metric: value}
 
 
 def _parse_score_value(value: Any) -> float | None:
     if isinstance(value, str) and len(value) <= 60:
-        word_value = _LETTERS.get(value, _WORDS.get(value.strip().lower()))
+        word_value = _LETTERS.get(value, _SCORE_BY_WORD.get(value.strip().lower()))
         return word_value if word_value is not None else number(value)
     return number(value)

@@ -42,7 +42,7 @@ class ItemChoices:
     """As they are read, without the delimiter; empty where the file does not tell them apart."""
     logprobs: np.ndarray
     """Log-probability of each, shape (choices,)."""
-    unconditional: np.ndarray | None
+    unconditional_logprobs: np.ndarray | None
     """Log-probability of each without the question, shape (choices,), where it was asked."""
     gold: tuple[int, ...]
     """Indices of the right ones; empty where they are not known."""
@@ -64,9 +64,9 @@ class ItemChoices:
         """The right choice as text; several as a JSON list."""
         return text_or_list([self.texts[index] for index in self.gold] if self.texts else [])
 
-    def ranking(self, metric: str, value: float | None) -> RankedMetric | None:
+    def rank_by_metric(self, metric: str, value: float | None) -> RankedMetric | None:
         """The ranking of this metric; None where it contradicts the metric's own value, or is not known."""
-        ranked = self._ranked(metric)
+        ranked = self._ranking_scores(metric)
         if ranked is None:
             return None
         chosen = int(np.argmax(ranked))
@@ -81,11 +81,11 @@ class ItemChoices:
             margin_target=float(ranked[list(self.gold)].max() - wrong_scores.max()) if has_target else float("nan"),
         )
 
-    def _ranked(self, metric: str) -> np.ndarray | None:
+    def _ranking_scores(self, metric: str) -> np.ndarray | None:
         """What the metric ranks the choices by, shape (choices,); None where it is not known or not finite."""
         ranked = self.logprobs
         if metric == "acc_mutual_info":
-            ranked = ranked - (np.nan if self.unconditional is None else self.unconditional)
+            ranked = ranked - (np.nan if self.unconditional_logprobs is None else self.unconditional_logprobs)
         elif metric in ("acc_norm", "acc_bytes"):
             sizes = [len(t) if metric == "acc_norm" else len(t.encode("utf-8", "replace")) for t in self.texts]
             if not self.lengths_known or not sizes or not all(sizes):
@@ -93,14 +93,14 @@ class ItemChoices:
             ranked = ranked / np.array(sizes, dtype=float)
         return ranked if np.isfinite(ranked).all() else None
 
-    def agreements(self, gold: tuple[int, ...], sample: LmEvalSample) -> list[bool]:
+    def check_accuracies(self, gold: tuple[int, ...], sample: LmEvalSample) -> list[bool]:
         """Of each accuracy of the sample, whether it is what it would be if these were the right choices."""
         values = {metric: sample.metrics.get(metric) for metric in _ACCURACY_METRICS}
-        ranked = {metric: self._ranked(metric) for metric, value in values.items() if value in (0.0, 1.0)}
+        ranked = {metric: self._ranking_scores(metric) for metric, value in values.items() if value in (0.0, 1.0)}
         return [(int(np.argmax(r)) in gold) == bool(values[metric]) for metric, r in ranked.items() if r is not None]
 
 
-TargetReader = Callable[[LmEvalSample, ItemChoices], tuple[int, ...]]
+GoldIndexReader = Callable[[LmEvalSample, ItemChoices], tuple[int, ...]]
 """A way to read the target of a sample: indices of the right choices, empty where it cannot be read so."""
 
 
@@ -122,38 +122,38 @@ def read_choices(samples: Sequence[LmEvalSample], delimiter: str) -> list[ItemCh
 def _choices(sample: LmEvalSample, delimiter: str) -> ItemChoices:
     logprobs = np.array(sample.logprobs, dtype=float)
     contexts, continuations = sample.contexts, sample.continuations
-    half_length = len(logprobs) // 2
-    unconditional = None
+    n_choices = len(logprobs) // 2
+    unconditional_logprobs = None
     # For acc_mutual_info lm-eval asks every choice once more without its question, after all the others.
-    if "acc_mutual_info" in sample.metrics and len(logprobs) == 2 * half_length:
-        logprobs, unconditional = logprobs[:half_length], logprobs[half_length:]
-        contexts, continuations = contexts[:half_length], continuations[:half_length]
+    if "acc_mutual_info" in sample.metrics and len(logprobs) == 2 * n_choices:
+        logprobs, unconditional_logprobs = logprobs[:n_choices], logprobs[n_choices:]
+        contexts, continuations = contexts[:n_choices], continuations[:n_choices]
     if continuations and len(set(contexts)) == 1:
         texts = tuple(text.removeprefix(delimiter) for text in continuations)
-        return ItemChoices(texts, logprobs, unconditional, (), lengths_known=True)
+        return ItemChoices(texts, logprobs, unconditional_logprobs, (), lengths_known=True)
     # Several contexts with one continuation: the choices are inside the contexts, and where they end is not told.
-    return ItemChoices(_tails(contexts), logprobs, unconditional, (), lengths_known=False)
+    return ItemChoices(_distinct_endings(contexts), logprobs, unconditional_logprobs, (), lengths_known=False)
 
 
-def _tails(contexts: tuple[str, ...]) -> tuple[str, ...]:
+def _distinct_endings(contexts: tuple[str, ...]) -> tuple[str, ...]:
     """What differs at the end of texts that begin alike, from the last space before it."""
     if len(contexts) < 2 or len(set(contexts)) < len(contexts):
         return ()
-    low_text, high_text = min(contexts), max(contexts)
-    n_shared = next((n for n, (a, b) in enumerate(zip(low_text, high_text, strict=False)) if a != b), len(low_text))
-    start = max(low_text.rfind(" ", 0, n_shared), low_text.rfind("\n", 0, n_shared)) + 1
+    min_text, max_text = min(contexts), max(contexts)
+    n_shared = next((n for n, (a, b) in enumerate(zip(min_text, max_text, strict=False)) if a != b), len(min_text))
+    start = max(min_text.rfind(" ", 0, n_shared), min_text.rfind("\n", 0, n_shared)) + 1
     return tuple(text[start:] for text in contexts)
 
 
 def _confirmed_golds(samples: Sequence[LmEvalSample], choices: Sequence[ItemChoices]) -> list[tuple[int, ...]]:
     """The right choices of each sample, by the readings of the targets that no accuracy of the task contradicts."""
-    target_readers: tuple[TargetReader, ...] = (_gold_by_index, _gold_by_text, _gold_by_exclusion)
+    gold_index_readers: tuple[GoldIndexReader, ...] = (_gold_by_index, _gold_by_text, _gold_by_exclusion)
     confirmed_golds = []
-    for read_target in target_readers:
+    for read_target in gold_index_readers:
         golds = [read_target(sample, item) for sample, item in zip(samples, choices, strict=True)]
-        triples = zip(golds, choices, samples, strict=True)
-        agreements = [agrees for gold, item, s in triples if gold for agrees in item.agreements(gold, s)]
-        if agreements and all(agreements):
+        gold_triples = zip(golds, choices, samples, strict=True)
+        golds_agree = [agrees for gold, item, s in gold_triples if gold for agrees in item.check_accuracies(gold, s)]
+        if golds_agree and all(golds_agree):
             confirmed_golds.append(golds)
     # Two readings that both agree with every accuracy count only where they say the same.
     gold_candidates = [{golds[n] for golds in confirmed_golds if golds[n]} for n in range(len(samples))]

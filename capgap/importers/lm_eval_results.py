@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from capgap.errors import TableError
-from capgap.importers.values import mapping, name_text, number, portable_model_name, whole_number
+from capgap.importers.values import as_mapping, name_text, number, portable_model_name, whole_number
 
-_DATE = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}[-:]\d{2}[-:]\d{2}(?:\.\d+)?)\.jsonl?$")
+_FILE_DATE_REGEX = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}[-:]\d{2}[-:]\d{2}(?:\.\d+)?)\.jsonl?$")
 # The order in which lm-eval itself looks for a name in the arguments of a model: an adapter before what it adapts.
-_NAME_ARGUMENTS = ("peft", "delta", "pretrained", "model", "path", "engine")
-_NO_AGGREGATE = ("alias", "name", "sample_len", "sample_count")
+_MODEL_NAME_ARGUMENTS = ("peft", "delta", "pretrained", "model", "path", "engine")
+_NON_METRIC_KEYS = ("alias", "name", "sample_len", "sample_count")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class ResultsFile:
 
 def date_in(name: str) -> str:
     """The moment in the name of a results or samples file; empty where there is none."""
-    match = _DATE.search(name)
+    match = _FILE_DATE_REGEX.search(name)
     return match.group(1) if match else ""
 
 
@@ -68,11 +68,11 @@ def read_results(path: Path, data: Any) -> ResultsFile | None:
         or not {"config", "versions"} & set(data)
     ):
         return None
-    config = mapping(data.get("config"))
+    config = as_mapping(data.get("config"))
     name, base = _model_name(data, config)
     model = name_text(name, "the model")
     chat = data.get("chat_template")
-    configs = {task: config for task, config in mapping(data.get("configs")).items() if isinstance(config, dict)}
+    configs = {task: config for task, config in as_mapping(data.get("configs")).items() if isinstance(config, dict)}
     return ResultsFile(
         path=path,
         date=date_in(path.name),
@@ -83,18 +83,18 @@ def read_results(path: Path, data: Any) -> ResultsFile | None:
             "n_params": whole_number(config.get("model_num_parameters")),
             "prompting": _prompting(data),
         },
-        tasks={str(task): _aggregates(metrics) for task, metrics in mapping(data["results"]).items()},
-        groups=_groups(data),
+        tasks={str(task): _aggregate_by_metric(metrics) for task, metrics in as_mapping(data["results"]).items()},
+        groups=_find_task_groups(data),
         configs=configs,
-        setups=_task_setups(data, config, configs),
+        setups=_fewshot_and_version(data, config, configs),
         n_samples={
             task: count
-            for task, counts in mapping(data.get("n-samples")).items()
-            if (count := whole_number(mapping(counts).get("effective"))) is not None
+            for task, counts in as_mapping(data.get("n-samples")).items()
+            if (count := whole_number(as_mapping(counts).get("effective"))) is not None
         },
         lower={
-            task: frozenset(metric for metric, higher_better in mapping(metrics).items() if higher_better is False)
-            for task, metrics in mapping(data.get("higher_is_better")).items()
+            task: frozenset(metric for metric, higher_better in as_mapping(metrics).items() if higher_better is False)
+            for task, metrics in as_mapping(data.get("higher_is_better")).items()
         },
         chat_template=isinstance(chat, str) and bool(chat),
     )
@@ -102,8 +102,8 @@ def read_results(path: Path, data: Any) -> ResultsFile | None:
 
 def _model_name(data: dict[str, Any], config: dict[str, Any]) -> tuple[str, str | None]:
     """The model and, where an adapter was loaded, what it adapts."""
-    arguments = _arguments(config.get("model_args"))
-    candidates = [data.get("model_name"), *(arguments.get(key) for key in _NAME_ARGUMENTS)]
+    arguments = _parse_model_arguments(config.get("model_args"))
+    candidates = [data.get("model_name"), *(arguments.get(key) for key in _MODEL_NAME_ARGUMENTS)]
     name = next((name for name in candidates if isinstance(name, str) and name), config.get("model"))
     if not isinstance(name, str) or not name:
         raise TableError("names no model: neither model_name nor config.model_args. Say it: --set model=NAME")
@@ -116,12 +116,12 @@ def _model_name(data: dict[str, Any], config: dict[str, Any]) -> tuple[str, str 
     return name, portable_model_name(base) if base else None
 
 
-def _arguments(value: Any) -> dict[str, str]:
+def _parse_model_arguments(value: Any) -> dict[str, str]:
     """The arguments of lm-eval's model, which are an object today and were ``key=value,key=value`` in 2023."""
     if isinstance(value, str):
         pairs = (argument.partition("=") for argument in value.split(","))
         return {key.strip(): word.strip() for key, equals, word in pairs if equals}
-    return {key: word for key, word in mapping(value).items() if isinstance(word, str)}
+    return {key: word for key, word in as_mapping(value).items() if isinstance(word, str)}
 
 
 def _prompting(data: dict[str, Any]) -> str | None:
@@ -135,29 +135,29 @@ def _prompting(data: dict[str, Any]) -> str | None:
     return json.dumps(prompting, sort_keys=True)
 
 
-def _aggregates(metrics: Any) -> dict[str, float]:
+def _aggregate_by_metric(metrics: Any) -> dict[str, float]:
     return {
-        key: aggregate
-        for key, value in mapping(metrics).items()
-        if "_stderr" not in key and key not in _NO_AGGREGATE and not isinstance(value, str)
-        if (aggregate := number(value)) is not None
+        key: aggregate_value
+        for key, value in as_mapping(metrics).items()
+        if "_stderr" not in key and key not in _NON_METRIC_KEYS and not isinstance(value, str)
+        if (aggregate_value := number(value)) is not None
     }
 
 
-def _groups(data: dict[str, Any]) -> frozenset[str]:
+def _find_task_groups(data: dict[str, Any]) -> frozenset[str]:
     """Names that stand for several tasks: a group's parts are never only itself."""
-    subtasks = mapping(data.get("group_subtasks"))
+    subtasks = as_mapping(data.get("group_subtasks"))
     groups = [name for name, members in subtasks.items() if isinstance(members, list) and members and members != [name]]
-    return frozenset([*mapping(data.get("groups")), *groups])
+    return frozenset([*as_mapping(data.get("groups")), *groups])
 
 
-def _task_setups(
+def _fewshot_and_version(
     data: dict[str, Any], config: dict[str, Any], configs: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    shots, versions = mapping(data.get("n-shot")), mapping(data.get("versions"))
+    shots, versions = as_mapping(data.get("n-shot")), as_mapping(data.get("versions"))
     setups = {}
-    for task in dict.fromkeys([*mapping(data["results"]), *configs, *shots]):
-        configured_shots = configs.get(task, {}).get("num_fewshot", config.get("num_fewshot"))
-        setup = {"num_fewshot": whole_number(shots.get(task, configured_shots)), "version": number(versions.get(task))}
+    for task in dict.fromkeys([*as_mapping(data["results"]), *configs, *shots]):
+        config_n_fewshot = configs.get(task, {}).get("num_fewshot", config.get("num_fewshot"))
+        setup = {"num_fewshot": whole_number(shots.get(task, config_n_fewshot)), "version": number(versions.get(task))}
         setups[str(task)] = {key: value for key, value in setup.items() if value is not None}
     return setups

@@ -16,7 +16,7 @@ from capgap.errors import TableError
 from capgap.importers.values import number
 
 _HASHES = ("doc_hash", "prompt_hash", "target_hash")
-_STANDARD_KEYS = frozenset(
+_NON_METRIC_KEYS = frozenset(
     ("doc_id", "doc", "target", "truth", "arguments", "resps", "filtered_resps", "filter", "metrics", *_HASHES)
 )
 
@@ -70,21 +70,21 @@ def read_sample(record: Any) -> LmEvalSample:
     if isinstance(doc_id, bool) or not isinstance(doc_id, int) or abs(doc_id) > 2**53:
         raise TableError("has a doc_id that is no whole number")
     record = _modern_record(record) if "logit_0" in record and "resps" not in record else record
-    arguments, resps = _arguments(record.get("arguments")), record["resps"]
+    arguments, resps = _parse_request_pairs(record.get("arguments")), record["resps"]
     if not isinstance(resps, list) or not resps:
         raise TableError("has no responses in resps")
-    metrics, whole_task = _metrics(record)
-    is_generated = any(isinstance(settings, dict) for _, settings in arguments)
-    logprobs = [] if is_generated else [_scored_logprob(response) for response in resps]
+    metrics, whole_task = _parse_sample_metrics(record)
+    has_generated_answer = any(isinstance(settings, dict) for _, settings in arguments)
+    logprobs = [] if has_generated_answer else [_scored_logprob(response) for response in resps]
     is_scored = bool(logprobs) and None not in logprobs
     filter_name = record.get("filter", "none")
     has_texts = len(arguments) == len(resps) and all(isinstance(text, str) for pair in arguments for text in pair)
     return LmEvalSample(
         doc_id=doc_id,
-        digest=_digest(record),
+        digest=_hash_document(record),
         filter=filter_name if isinstance(filter_name, str) and 0 < len(filter_name) <= 200 else "none",
         prompt=arguments[0][0] if arguments and isinstance(arguments[0][0], str) else None,
-        contexts=_interned(context for context, _ in arguments) if has_texts and is_scored else (),
+        contexts=_intern_texts(context for context, _ in arguments) if has_texts and is_scored else (),
         continuations=tuple(text for _, text in arguments) if has_texts and is_scored else (),
         logprobs=tuple(value for value in logprobs if value is not None) if is_scored else (),
         response=None if is_scored else _first_element(resps[0]),
@@ -100,10 +100,10 @@ def item_ids(samples: Iterable[LmEvalSample]) -> dict[int, str]:
 
     The same document has the same id whatever model was asked and how many others were.
     """
-    digests = {sample.doc_id: sample.digest for sample in samples}
+    hash_by_doc_id = {sample.doc_id: sample.digest for sample in samples}
     occurrences: Counter[str] = Counter()
     ids = {}
-    for doc_id, digest in sorted(digests.items()):
+    for doc_id, digest in sorted(hash_by_doc_id.items()):
         if digest is None:
             ids[doc_id] = str(doc_id)
             continue
@@ -112,7 +112,7 @@ def item_ids(samples: Iterable[LmEvalSample]) -> dict[int, str]:
     return ids
 
 
-def _arguments(value: Any) -> list[tuple[Any, Any]]:
+def _parse_request_pairs(value: Any) -> list[tuple[Any, Any]]:
     """Context and continuation (or settings) of each request."""
     if isinstance(value, dict):  # today; the keys are gen_args_0, gen_args_1 …, not always in order
         value = [value.get(f"gen_args_{n}") for n in range(len(value))]
@@ -123,7 +123,7 @@ def _arguments(value: Any) -> list[tuple[Any, Any]]:
     return pairs
 
 
-def _interned(texts: Iterable[str]) -> tuple[str, ...]:
+def _intern_texts(texts: Iterable[str]) -> tuple[str, ...]:
     """The texts, equal ones as one object: every choice of an item repeats its solved examples."""
     unique_texts: dict[str, str] = {}
     return tuple(unique_texts.setdefault(text, text) for text in texts)
@@ -150,10 +150,10 @@ def _first_element(value: Any) -> Any:
     return value[0] if isinstance(value, list) and value else value
 
 
-def _metrics(record: dict[str, Any]) -> tuple[dict[str, float | None], tuple[str, ...]]:
+def _parse_sample_metrics(record: dict[str, Any]) -> tuple[dict[str, float | None], tuple[str, ...]]:
     names = record.get("metrics")
     if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
-        names = [key for key in record if key not in _STANDARD_KEYS and not key.startswith(("prompt_", "logit_"))]
+        names = [key for key in record if key not in _NON_METRIC_KEYS and not key.startswith(("prompt_", "logit_"))]
     values: dict[str, float | None] = {}
     whole_task = []
     for name in names:
@@ -167,7 +167,7 @@ def _metrics(record: dict[str, Any]) -> tuple[dict[str, float | None], tuple[str
     return values, tuple(whole_task)
 
 
-def _digest(record: dict[str, Any]) -> str | None:
+def _hash_document(record: dict[str, Any]) -> str | None:
     """The hash of the document that today's files carry, or the same hash made from the document itself."""
     digest = record.get("doc_hash")
     if isinstance(digest, str) and digest.isalnum() and 16 <= len(digest) <= 128:
@@ -189,7 +189,7 @@ def _modern_record(record: dict[str, Any]) -> dict[str, Any]:
     values = {
         key: {"True": 1.0, "False": 0.0}.get(value, number(value)) if isinstance(value, str) else value
         for key, value in record.items()
-        if key not in _STANDARD_KEYS and not key.startswith(("prompt_", "logit_"))
+        if key not in _NON_METRIC_KEYS and not key.startswith(("prompt_", "logit_"))
     }
     return {
         **{key: value for key, value in values.items() if value is not None},

@@ -16,15 +16,15 @@ import pandas as pd
 
 from capgap import schema
 from capgap.errors import CapgapError, StoreError, TableError
-from capgap.importers.import_batch import ImportBatch, TaskResults
+from capgap.importers.import_batch import ImportResult, TaskResults
 from capgap.importers.values import short_text
 from capgap.store import RunDirectory, numeric_or_text, unified_covariates
 
 _LOG = "import.json"
-_CELL_COLUMNS = ["model", *schema.CELL_KEY]
+_MODEL_CELL_KEY = ["model", *schema.CELL_KEY]
 _DEFAULT_BATTERY = next(column.default for column in schema.OUTCOMES.columns if column.name == "battery")
-_MAX_LISTED = 1_000
-_SETUP_LABELS = {"num_fewshot": "solved examples", "version": "version"}
+_MAX_LISTED_SKIPS = 1_000
+_SETUP_DISPLAY_NAMES = {"num_fewshot": "solved examples", "version": "version"}
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class MergedImport:
     """The directory."""
     outcomes: pd.DataFrame
     """Its whole table of outcomes."""
-    n_new: int
+    n_new_rows: int
     """Rows that were not there before."""
     n_replaced: int
     """Answers that gave way to later ones."""
 
 
-def merge_batch(batch: ImportBatch, out: Path, *, replace: bool = False, command: Sequence[str] = ()) -> MergedImport:
+def merge_batch(batch: ImportResult, out: Path, *, replace: bool = False, command: Sequence[str] = ()) -> MergedImport:
     """Merge a batch into the directory `out`, which is made where there is none.
 
     Parameters
@@ -68,42 +68,42 @@ def merge_batch(batch: ImportBatch, out: Path, *, replace: bool = False, command
     is_new = not out.exists()
     run = RunDirectory(out)
     try:
-        with run.locked():
-            return _merge(batch, run, replace, command)
+        with run.hold_tables_lock():
+            return _merge_into_run(batch, run, replace, command)
     except CapgapError:
         if is_new and not (out / _LOG).exists():  # nor has another import begun it meanwhile
             run.discard()
         raise
 
 
-def _merge(batch: ImportBatch, run: RunDirectory, replace: bool, command: Sequence[str]) -> MergedImport:
+def _merge_into_run(batch: ImportResult, run: RunDirectory, replace: bool, command: Sequence[str]) -> MergedImport:
     """Check everything, then write everything; the caller holds the directory's lock."""
     log = _read_log(run)
     old_outcomes, old_items = run.read(schema.OUTCOMES), run.read(schema.ITEMS)
-    results = _consistent_results(batch, old_items)
+    results = _skip_id_conflicts(batch, old_items)
     if not results:
         raise TableError(f"nothing was imported. {batch.skipped[-1]}.")
     outcomes, n_replaced = _joined_outcomes(old_outcomes, results, replace, batch)
     _refuse_unlike_metrics(outcomes)
-    first_seen = {_item_key(item): item for result in reversed(results) for item in reversed(result.items)}
+    first_item_by_key = {_item_key(item): item for result in reversed(results) for item in reversed(result.items)}
     known_keys = set(map(_item_key, schema.json_records(old_items)))
-    new_items = [item for key, item in first_seen.items() if key not in known_keys]
+    new_items = [item for key, item in first_item_by_key.items() if key not in known_keys]
     models = _known_models(run.read(schema.MODELS), results, batch)
     _update_setups(log["asked"], results, batch)
     _note_common_items(outcomes, batch)
-    log["imports"].append(_log_entry(batch, results, command))
+    log["imports"].append(_import_log_entry(batch, results, command))
     # From here on only the disk can refuse. Each file is whole or unchanged, and the same import again completes them.
     changed_pairs = {(row["model"], row.get("battery", _DEFAULT_BATTERY)) for result in results for row in result.rows}
     for (model, battery), rows in outcomes.groupby(["model", "battery"], sort=False):
         if (model, battery) in changed_pairs:
             run.write_outcomes(str(model), str(battery), rows)
     if new_items:
-        run.merge(schema.ITEMS, schema.from_rows(new_items, schema.ITEMS, source="items"))
+        run.merge(schema.ITEMS, schema.df_from_rows(new_items, schema.ITEMS, source="items"))
     run.merge(schema.MODELS, models)
     schema.write_object(log, run.path / _LOG)
     # Who is who among models of which some are new is to be said again.
-    forgotten = {"roles": None} if set(outcomes["model"]) - set(old_outcomes["model"]) else {}
-    run.save(state="imported", command=list(command), imported=_log_summary(log), **forgotten)
+    roles_reset = {"roles": None} if set(outcomes["model"]) - set(old_outcomes["model"]) else {}
+    run.save(state="imported", command=list(command), imported=_log_summary(log), **roles_reset)
     return MergedImport(run.path, outcomes, max(0, len(outcomes) - len(old_outcomes)), n_replaced)
 
 
@@ -130,7 +130,7 @@ def _item_key(item: Any) -> tuple[str, ...]:
     return tuple(str(item.get(name, "default")) for name in schema.ITEMS.key)
 
 
-def _consistent_results(batch: ImportBatch, old_items: pd.DataFrame) -> list[TaskResults]:
+def _skip_id_conflicts(batch: ImportResult, old_items: pd.DataFrame) -> list[TaskResults]:
     """The parts whose item ids mean the questions that they mean elsewhere; the others are listed.
 
     An id that is only a number may mean another question in another file, which is refused. One that stands for the
@@ -139,9 +139,9 @@ def _consistent_results(batch: ImportBatch, old_items: pd.DataFrame) -> list[Tas
     prompts = {_item_key(item): item["prompt"] for item in schema.json_records(old_items) if item["prompt"]}
     results = []
     for result in batch.parts:
-        part_prompts = {_item_key(item): item["prompt"] for item in result.items if item.get("prompt")}
-        conflicting_keys = [key for key, prompt in part_prompts.items() if prompts.get(key, prompt) != prompt]
-        if conflicting_keys and not result.items_by_content:
+        prompt_by_item = {_item_key(item): item["prompt"] for item in result.items if item.get("prompt")}
+        conflicting_keys = [key for key, prompt in prompt_by_item.items() if prompts.get(key, prompt) != prompt]
+        if conflicting_keys and not result.has_content_ids:
             batch.skip(
                 result.source,
                 "its item numbers mean other questions (or other solved examples) than in what was imported before",
@@ -152,13 +152,13 @@ def _consistent_results(batch: ImportBatch, old_items: pd.DataFrame) -> list[Tas
         if conflicting_keys:
             n = len(conflicting_keys)
             batch.note(f"{result.task}: {n:,} items were put to {result.model} in other words than to the first model")
-        prompts = part_prompts | prompts
+        prompts = prompt_by_item | prompts
         results.append(result)
     return results
 
 
 def _joined_outcomes(
-    old_outcomes: pd.DataFrame, results: Sequence[TaskResults], replace: bool, batch: ImportBatch
+    old_outcomes: pd.DataFrame, results: Sequence[TaskResults], replace: bool, batch: ImportResult
 ) -> tuple[pd.DataFrame, int]:
     """All outcomes, one answer a cell, and how many answers gave way.
 
@@ -166,7 +166,7 @@ def _joined_outcomes(
     """
     frames = [old_outcomes.assign(_part=-1)] if len(old_outcomes) else []
     frames += [
-        schema.from_rows(result.rows, schema.OUTCOMES, source=result.source).assign(_part=n)
+        schema.df_from_rows(result.rows, schema.OUTCOMES, source=result.source).assign(_part=n)
         for n, result in enumerate(results)
     ]
     outcomes, notes = unified_covariates(pd.concat(frames, ignore_index=True))
@@ -175,37 +175,37 @@ def _joined_outcomes(
     outcomes = outcomes.assign(**{name: numeric_or_text(outcomes[name]) for name in schema.covariate_names(outcomes)})
     # Equal rows are one row, which belongs to the latest part that says so.
     outcomes = outcomes.drop_duplicates(outcomes.columns.drop("_part"), keep="last", ignore_index=True)
-    is_contradicted = _contradiction_mask(outcomes)
+    is_contradicted = _mark_contradictions(outcomes)
     n_replaced = 0
     if is_contradicted.any() and replace:
         # All rows of a cell give way together, whatever their metric: a later answer may be scored by fewer metrics.
-        cells = pd.MultiIndex.from_frame(outcomes[_CELL_COLUMNS])
-        is_contested = cells.isin(cells[is_contradicted])
-        latest = outcomes["_part"].groupby([outcomes[name] for name in _CELL_COLUMNS], dropna=False).transform("max")
-        n_replaced = int(cells[is_contested].nunique())
-        outcomes = outcomes[~is_contested | (outcomes["_part"] == latest)].reset_index(drop=True)
-        is_contradicted = _contradiction_mask(outcomes)
+        cells = pd.MultiIndex.from_frame(outcomes[_MODEL_CELL_KEY])
+        in_contradicted_cell = cells.isin(cells[is_contradicted])
+        latest = outcomes["_part"].groupby([outcomes[name] for name in _MODEL_CELL_KEY], dropna=False).transform("max")
+        n_replaced = int(cells[in_contradicted_cell].nunique())
+        outcomes = outcomes[~in_contradicted_cell | (outcomes["_part"] == latest)].reset_index(drop=True)
+        is_contradicted = _mark_contradictions(outcomes)
     if is_contradicted.any():
         _refuse_contradiction(outcomes[is_contradicted], results)
     outcomes = outcomes.drop(columns="_part").sort_values(list(schema.OUTCOME_KEY), kind="stable", ignore_index=True)
     return schema.validate(outcomes, schema.OUTCOMES, source="outcomes"), n_replaced
 
 
-def _contradiction_mask(outcomes: pd.DataFrame) -> np.ndarray:
+def _mark_contradictions(outcomes: pd.DataFrame) -> np.ndarray:
     """Mask of rows that are one of two answers to one question: of one metric, or of two metrics that both count."""
     is_contradicted = outcomes.duplicated(list(schema.OUTCOME_KEY), keep=False).to_numpy(copy=True)
     counts = outcomes["primary"].fillna(False).to_numpy(dtype=bool)
-    is_contradicted[counts] |= outcomes[counts].duplicated(_CELL_COLUMNS, keep=False).to_numpy()
+    is_contradicted[counts] |= outcomes[counts].duplicated(_MODEL_CELL_KEY, keep=False).to_numpy()
     return is_contradicted
 
 
 def _refuse_contradiction(rows: pd.DataFrame, results: Sequence[TaskResults]) -> NoReturn:
     first_row = rows.iloc[0]
-    same_cell = rows[(rows[_CELL_COLUMNS].astype(str) == first_row[_CELL_COLUMNS].astype(str)).all(axis=1)]
-    sources = list(dict.fromkeys("what is there already" if n < 0 else results[n].source for n in same_cell["_part"]))
+    cell_rows = rows[(rows[_MODEL_CELL_KEY].astype(str) == first_row[_MODEL_CELL_KEY].astype(str)).all(axis=1)]
+    sources = list(dict.fromkeys("what is there already" if n < 0 else results[n].source for n in cell_rows["_part"]))
     cell = ", ".join(f"{name} {short_text(first_row[name])}" for name in ("model", "task", "item"))
     if len(sources) == 1:
-        metrics = ", ".join(dict.fromkeys(short_text(name) for name in same_cell["metric"]))
+        metrics = ", ".join(dict.fromkeys(short_text(name) for name in cell_rows["metric"]))
         raise TableError(
             f"{sources[0]}: {cell}: holds two answers (metric {metrics}). One row for each model, item, repeat and "
             f"metric, and one metric that counts: name them with repeat, variant or primary."
@@ -231,7 +231,7 @@ def _refuse_unlike_metrics(outcomes: pd.DataFrame) -> None:
         )
 
 
-def _known_models(old_models: pd.DataFrame, results: Iterable[TaskResults], batch: ImportBatch) -> pd.DataFrame:
+def _known_models(old_models: pd.DataFrame, results: Iterable[TaskResults], batch: ImportResult) -> pd.DataFrame:
     """The models with what is known of each; the later file is right where two disagree, and a note says so."""
     by_name = {row["model"]: {k: v for k, v in row.items() if v is not None} for row in schema.json_records(old_models)}
     for result in results:
@@ -241,17 +241,17 @@ def _known_models(old_models: pd.DataFrame, results: Iterable[TaskResults], batc
                 batch.note(f"{result.model}: {result.source} says {column} {value}, an earlier file {row[column]}")
             if value is not None:
                 row[column] = value
-    return schema.from_rows([by_name[name] for name in sorted(by_name)], schema.MODELS, source="models")
+    return schema.df_from_rows([by_name[name] for name in sorted(by_name)], schema.MODELS, source="models")
 
 
-def _update_setups(setups: dict[str, Any], results: Iterable[TaskResults], batch: ImportBatch) -> None:
+def _update_setups(setups: dict[str, Any], results: Iterable[TaskResults], batch: ImportResult) -> None:
     """Enter how each task was put to each model (task → model → facts); a difference between models is noted."""
     for result in results:
         if result.setup:
             battery = result.rows[0].get("battery", _DEFAULT_BATTERY)
             setups.setdefault(f"{battery}/{result.task}", {})[result.model] = dict(result.setup)
     for task, models in setups.items():
-        for fact, word in _SETUP_LABELS.items():
+        for fact, word in _SETUP_DISPLAY_NAMES.items():
             values = {model: setup[fact] for model, setup in models.items() if setup.get(fact) is not None}
             if len(set(values.values())) > 1:
                 value_list = ", ".join(f"{model} {value:g}" for model, value in list(values.items())[:6])
@@ -259,7 +259,7 @@ def _update_setups(setups: dict[str, Any], results: Iterable[TaskResults], batch
                 batch.note(f"{task}: {remark}")
 
 
-def _note_common_items(outcomes: pd.DataFrame, batch: ImportBatch) -> None:
+def _note_common_items(outcomes: pd.DataFrame, batch: ImportResult) -> None:
     """Note where models of one task did not answer the same items: only the common ones can be compared."""
     for (_, task), rows in outcomes.groupby(["battery", "task"], sort=True):
         items_by_model = {str(model): set(model_rows["item"]) for model, model_rows in rows.groupby("model")}
@@ -269,8 +269,8 @@ def _note_common_items(outcomes: pd.DataFrame, batch: ImportBatch) -> None:
             batch.note(f"{task}: the models answered different items ({sizes}); {len(common_items):,} in common")
 
 
-def _log_entry(batch: ImportBatch, results: Sequence[TaskResults], command: Sequence[str]) -> dict[str, Any]:
-    listed_skips = batch.skipped[:_MAX_LISTED]
+def _import_log_entry(batch: ImportResult, results: Sequence[TaskResults], command: Sequence[str]) -> dict[str, Any]:
+    listed_skipped_files = batch.skipped[:_MAX_LISTED_SKIPS]
     return {
         "kind": batch.kind,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -281,9 +281,9 @@ def _log_entry(batch: ImportBatch, results: Sequence[TaskResults], command: Sequ
         ],
         "not_imported": [
             {"where": s.where, "reason": s.reason, "count": s.count, **({"first": s.first} if s.first else {})}
-            for s in listed_skips
+            for s in listed_skipped_files
         ],
-        "not_listed": len(batch.skipped) - len(listed_skips),
+        "not_listed": len(batch.skipped) - len(listed_skipped_files),
         "notes": batch.notes,
     }
 

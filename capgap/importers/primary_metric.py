@@ -4,11 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from capgap.errors import UsageError, suggestion
-from capgap.importers.values import is_score
+from capgap.importers.values import is_valid_score
 
 __all__ = ["MetricRequest", "PrimaryMetric", "choose_primary"]
 
-Metric = tuple[str, str]
+MetricId = tuple[str, str]
 """A metric and the filter before it."""
 
 
@@ -20,10 +20,10 @@ class MetricRequest:
     """As they were given; the last one that fits a task holds."""
     used: set[str] = field(default_factory=set)
     """Texts that fitted a task."""
-    known: set[Metric] = field(default_factory=set)
+    known: set[MetricId] = field(default_factory=set)
     """Metrics of all tasks so far."""
 
-    def metric_for_task(self, task: str, metrics: Sequence[Metric]) -> Metric | None:
+    def metric_for_task(self, task: str, metrics: Sequence[MetricId]) -> MetricId | None:
         """The wanted metric among those of a task; None where nothing was said that fits it."""
         self.known |= set(metrics)
         requested_metric = None
@@ -56,14 +56,14 @@ class MetricRequest:
 class PrimaryMetric:
     """The metric that counts for one task."""
 
-    metric: Metric
+    metric: MetricId
     """Its name and filter."""
     note: str = ""
     """What should be said about the choice; empty where it is the source's first."""
 
 
 def choose_primary(
-    values: Mapping[Metric, Sequence[float | None]], requested_metric: Metric | None, lower: Collection[str] = ()
+    values: Mapping[MetricId, Sequence[float | None]], requested_metric: MetricId | None, lower: Collection[str] = ()
 ) -> PrimaryMetric:
     """The primary metric of a task, from the values of all its metrics.
 
@@ -81,11 +81,11 @@ def choose_primary(
     default = next(iter(values))
     for metric, item_values in values.items():
         known_values = [value for value in item_values if value is not None]
-        if known_values and metric[0] not in lower and all(map(is_score, known_values)):
+        if known_values and metric[0] not in lower and all(map(is_valid_score, known_values)):
             note = "" if metric == default else f"{_name(default)} is no score between 0 and 1; {_name(metric)} counts"
             return PrimaryMetric(metric, note)
     return PrimaryMetric(default, f"no metric is a score between 0 and 1; {_name(default)} counts, for want of one")
 
 
-def _name(metric: Metric) -> str:
+def _name(metric: MetricId) -> str:
     return metric[0] if metric[1] == "none" else ",".join(metric)

@@ -11,11 +11,11 @@ from typing import Any, BinaryIO
 
 from capgap.errors import TableError
 
-__all__ = ["FileRecord", "decode_utf8", "files_under", "first_byte", "json_document", "parse_json", "records"]
+__all__ = ["JsonRecord", "decode_utf8", "files_under", "first_byte", "json_document", "parse_json", "records"]
 
-MAX_DOCUMENT = 128 * 2**20
+MAX_DOCUMENT_BYTES = 128 * 2**20
 """Bytes of a file that has to be read in one piece."""
-MAX_RECORD = 16 * 2**20
+MAX_RECORD_BYTES = 16 * 2**20
 """Bytes of one line of a JSONL file."""
 MAX_FILES = 100_000
 """Files that are looked at under one folder."""
@@ -24,7 +24,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
-class FileRecord:
+class JsonRecord:
     """One line of a file, or one member of a list or archive."""
 
     location: str
@@ -62,16 +62,16 @@ def json_document(path: Path) -> Any:
     Raises
     ------
     TableError
-        It cannot be read, is larger than `MAX_DOCUMENT`, no UTF-8, no JSON, or names a key twice.
+        It cannot be read, is larger than `MAX_DOCUMENT_BYTES`, no UTF-8, no JSON, or names a key twice.
     """
     with _open_binary(path) as handle:
-        raw = handle.read(MAX_DOCUMENT + 1)
-    if len(raw) > MAX_DOCUMENT:
-        raise TableError(f"is larger than {MAX_DOCUMENT // 2**20} MB, and has to be read in one piece.")
+        raw = handle.read(MAX_DOCUMENT_BYTES + 1)
+    if len(raw) > MAX_DOCUMENT_BYTES:
+        raise TableError(f"is larger than {MAX_DOCUMENT_BYTES // 2**20} MB, and has to be read in one piece.")
     return parse_json(decode_utf8(raw))
 
 
-def records(path: Path) -> Iterator[FileRecord]:
+def records(path: Path) -> Iterator[JsonRecord]:
     """The records of a JSONL file, or of a file that holds a JSON list; a bad line is a record with its trouble.
 
     Raises
@@ -80,18 +80,18 @@ def records(path: Path) -> Iterator[FileRecord]:
         The file cannot be read at all.
     """
     if first_byte(path) == b"[":
-        yield from (FileRecord(f"entry {n}", value) for n, value in enumerate(json_document(path), start=1))
+        yield from (JsonRecord(f"entry {n}", value) for n, value in enumerate(json_document(path), start=1))
         return
     with _open_binary(path) as handle:
         number = 0
-        while line := handle.readline(MAX_RECORD + 1):
+        while line := handle.readline(MAX_RECORD_BYTES + 1):
             number += 1
-            if len(line) > MAX_RECORD:
+            if len(line) > MAX_RECORD_BYTES:
                 while line and not line.endswith(b"\n"):  # to the end of the line, without keeping it
-                    line = handle.readline(MAX_RECORD)
-                yield FileRecord(f"line {number}", read_error=f"is longer than {MAX_RECORD // 2**20} MB")
+                    line = handle.readline(MAX_RECORD_BYTES)
+                yield JsonRecord(f"line {number}", read_error=f"is longer than {MAX_RECORD_BYTES // 2**20} MB")
             elif line.strip():
-                yield _record(line.removeprefix(_BOM) if number == 1 else line, f"line {number}")
+                yield _parse_record(line.removeprefix(_BOM) if number == 1 else line, f"line {number}")
 
 
 def first_byte(path: Path) -> bytes:
@@ -140,7 +140,7 @@ def parse_json(text: str) -> Any:
         It is no JSON, nests too deeply, or names a key twice.
     """
     try:
-        return json.loads(text, object_pairs_hook=_without_doubles)
+        return json.loads(text, object_pairs_hook=_refuse_repeated_keys)
     except json.JSONDecodeError as error:
         raise TableError(f"is no JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from None
     except RecursionError:
@@ -151,14 +151,14 @@ def parse_json(text: str) -> Any:
         raise TableError("is JSON with a number of thousands of digits.") from None
 
 
-def _record(line: bytes, location: str) -> FileRecord:
+def _parse_record(line: bytes, location: str) -> JsonRecord:
     try:
-        return FileRecord(location, parse_json(decode_utf8(line)))
+        return JsonRecord(location, parse_json(decode_utf8(line)))
     except TableError as error:
-        return FileRecord(location, read_error=str(error).rstrip("."))
+        return JsonRecord(location, read_error=str(error).rstrip("."))
 
 
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         ((duplicate_key, _),) = Counter(key for key, _ in pairs).most_common(1)

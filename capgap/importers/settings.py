@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from capgap.errors import UsageError, suggestion
-from capgap.importers.import_batch import ImportBatch
+from capgap.importers.import_batch import ImportResult
 from capgap.importers.primary_metric import MetricRequest
-from capgap.importers.values import is_score, name_text, number
-from capgap.schema import CAPABILITIES, FORMATS
+from capgap.importers.values import is_valid_score, name_text, number
+from capgap.schema import ANSWER_FORMATS, CAPABILITIES
 
 FIXED_COLUMNS = ("model", "battery", "task", "variant", "capability", "domain", "format", "chance")
 """Columns that may hold one value in every row, said by the user instead of the source."""
-_WORDS = {"capability": CAPABILITIES, "format": FORMATS}
+_ALLOWED_WORDS = {"capability": CAPABILITIES, "format": ANSWER_FORMATS}
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class ImportSettings:
     """``[TASK:]METRIC[,FILTER]``: the metric that counts."""
 
     @classmethod
-    def parsed(cls, fixed_texts: Sequence[str] = (), primary: Sequence[str] = ()) -> "ImportSettings":
+    def parsed(cls, set_options: Sequence[str] = (), primary: Sequence[str] = ()) -> "ImportSettings":
         """The settings in command-line options.
 
         Raises
@@ -33,11 +33,11 @@ class ImportSettings:
         UsageError
             A word is no ``COLUMN=VALUE``, its column cannot be constant, or the value does not fit it.
         """
-        values = {column: _parse_constant(column, text) for column, text in assignments(fixed_texts, "--set").items()}
+        values = {column: _parse_constant(column, text) for column, text in parse_pairs(set_options, "--set").items()}
         return cls(values, tuple(primary))
 
 
-def assignments(texts: Sequence[str], option: str) -> dict[str, str]:
+def parse_pairs(texts: Sequence[str], option: str) -> dict[str, str]:
     """``COLUMN=VALUE`` texts as a mapping.
 
     Raises
@@ -47,7 +47,7 @@ def assignments(texts: Sequence[str], option: str) -> dict[str, str]:
     """
     values: dict[str, str] = {}
     for text in texts:
-        column, equals, value = (side.strip() for side in text.partition("="))
+        column, equals, value = (partition_piece.strip() for partition_piece in text.partition("="))
         if not equals or not column or not value:
             raise UsageError(f"{option} {text}: expected COLUMN=VALUE.")
         if column in values:
@@ -56,7 +56,7 @@ def assignments(texts: Sequence[str], option: str) -> dict[str, str]:
     return values
 
 
-def with_settings(batch: ImportBatch, settings: ImportSettings, metric_request: MetricRequest) -> ImportBatch:
+def with_settings(batch: ImportResult, settings: ImportSettings, metric_request: MetricRequest) -> ImportResult:
     """The batch with the user's constants in every row of its outcomes and, where they belong there, of its items.
 
     Raises
@@ -82,11 +82,11 @@ def _parse_constant(column: str, text: str) -> Any:
         raise UsageError(f"{option}: {column!r} cannot be one value for every row.{suggestion(column, FIXED_COLUMNS)}")
     if column == "chance":
         chance = number(text)
-        if not is_score(chance):
+        if not is_valid_score(chance):
             raise UsageError(f"{option}: expected a number from 0 to 1, the score of a guess.")
         return chance
-    if column in _WORDS and text not in _WORDS[column]:
-        raise UsageError(f"{option}: {text!r} is not one of its words.{suggestion(text, _WORDS[column])}")
+    if column in _ALLOWED_WORDS and text not in _ALLOWED_WORDS[column]:
+        raise UsageError(f"{option}: {text!r} is not one of its words.{suggestion(text, _ALLOWED_WORDS[column])}")
     try:
         return name_text(text, column)
     except ValueError as error:

@@ -8,34 +8,34 @@ from typing import Any
 
 from capgap import schema
 from capgap.errors import TableError, UsageError, suggestion
-from capgap.importers.import_batch import ImportBatch, TaskResults, label
+from capgap.importers.import_batch import ImportResult, TaskResults, label
 from capgap.importers.reading import files_under
 from capgap.importers.settings import ImportSettings
 from capgap.importers.table_cells import cell, missing, score
-from capgap.importers.table_files import SUFFIXES, FileRow, column_names, read_table
-from capgap.importers.values import bounded_text, short_text
+from capgap.importers.table_files import FILE_SUFFIXES, TableRow, column_names, read_table
+from capgap.importers.values import short_text, truncate_text
 
-__all__ = ["import_table"]
+__all__ = ["import_result_tables"]
 
-REQUIRED = ("model", "task", "item", "score")
+REQUIRED_COLUMNS = ("model", "task", "item", "score")
 """What a table must say about every row, by its columns or by the user's constants."""
 _ITEM_COLUMNS = ("prompt", "choices")
-_COLUMNS = {column.name: column for column in schema.OUTCOMES.columns}
+_OUTCOME_COLUMNS = {column.name: column for column in schema.OUTCOMES.columns}
 
 
 @dataclass(frozen=True)
-class _ColumnMapping:
+class _SourceColumns:
     """How the columns of one table are read."""
 
     sources: dict[str, str]
     """Our column → theirs."""
-    unused: tuple[str, ...]
+    unused_names: tuple[str, ...]
     """Theirs that stay out, printable."""
 
 
-def import_table(
+def import_result_tables(
     paths: Sequence[Path], columns: Mapping[str, str], settings: ImportSettings | None = None
-) -> ImportBatch:
+) -> ImportResult:
     """What tables say about every item, one part for each model and task of a table.
 
     Parameters
@@ -62,8 +62,8 @@ def import_table(
     """
     settings = settings or ImportSettings()
     _check_names(columns, settings)
-    batch = ImportBatch("table")
-    for file in dict.fromkeys(file for path in paths for file in files_under(path, SUFFIXES)):
+    batch = ImportResult("table")
+    for file in dict.fromkeys(file for path in paths for file in files_under(path, FILE_SUFFIXES)):
         try:
             batch.parts += _task_results(file, columns, settings, batch)
         except TableError as error:
@@ -74,7 +74,7 @@ def import_table(
 
 
 def _check_names(columns: Mapping[str, str], settings: ImportSettings) -> None:
-    known_columns = (*_COLUMNS, *_ITEM_COLUMNS)
+    known_columns = (*_OUTCOME_COLUMNS, *_ITEM_COLUMNS)
     for column in columns:
         if not _is_known_column(column):
             raise UsageError(
@@ -87,23 +87,23 @@ def _check_names(columns: Mapping[str, str], settings: ImportSettings) -> None:
 
 
 def _task_results(
-    file: Path, columns: Mapping[str, str], settings: ImportSettings, batch: ImportBatch
+    file: Path, columns: Mapping[str, str], settings: ImportSettings, batch: ImportResult
 ) -> list[TaskResults]:
-    columns_read = _map_columns(column_names(file), columns, settings)
+    column_map = _pick_columns(column_names(file), columns, settings)
     rows: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     items: dict[tuple[str, str], dict[tuple[str, str], dict[str, Any]]] = defaultdict(dict)
-    place_of_key: dict[tuple[Any, ...], str] = {}
+    line_by_key: dict[tuple[Any, ...], str] = {}
     n_missing = 0
-    for file_row in read_table(file):
-        row = _row(file_row, columns_read, settings)
-        _refuse_duplicate(file_row, row, place_of_key)
+    for table_row in read_table(file):
+        row = _row(table_row, column_map, settings)
+        _refuse_duplicate(table_row, row, line_by_key)
         n_missing += row["score"] is None
         model_task = (str(row["model"]), str(row["task"]))
-        _take_item(row, items[model_task])
+        _move_item_columns(row, items[model_task])
         rows[model_task].append(row)
-    if columns_read.unused:
+    if column_map.unused_names:
         reason = "columns without a meaning here (--map x_NAME=COLUMN keeps one as a covariate)"
-        batch.skip(file, reason, len(columns_read.unused), first_example=", ".join(columns_read.unused[:20]))
+        batch.skip(file, reason, len(column_map.unused_names), first_example=", ".join(column_map.unused_names[:20]))
     if n_missing:
         batch.note(f"{label(file)}: {n_missing:,} rows have no score; they are errors, not zeros")
     # One part for each model and task, so that what is there already can be compared task by task.
@@ -113,7 +113,7 @@ def _task_results(
     ]
 
 
-def _map_columns(table_columns: Sequence[str], columns: Mapping[str, str], settings: ImportSettings) -> _ColumnMapping:
+def _pick_columns(table_columns: Sequence[str], columns: Mapping[str, str], settings: ImportSettings) -> _SourceColumns:
     """Which columns are read: those that the user named, and those that have one of our names."""
     shown_names = [short_text(name, 80) for name in table_columns]
     for column, name in columns.items():
@@ -123,7 +123,7 @@ def _map_columns(table_columns: Sequence[str], columns: Mapping[str, str], setti
     for name in table_columns:
         if _is_known_column(name) and name not in columns and name not in claimed and name not in settings.fixed_values:
             sources[name] = name
-    for name in REQUIRED:
+    for name in REQUIRED_COLUMNS:
         if name not in sources and name not in settings.fixed_values:
             constant = f", or --set {name}=VALUE" if name in ("model", "task") else ""
             raise TableError(
@@ -131,35 +131,35 @@ def _map_columns(table_columns: Sequence[str], columns: Mapping[str, str], setti
                 f"Name the column: --map {name}=COLUMN{constant}"
             )
     used_columns = set(sources.values())
-    return _ColumnMapping(sources, tuple(short_text(name, 80) for name in table_columns if name not in used_columns))
+    return _SourceColumns(sources, tuple(short_text(name, 80) for name in table_columns if name not in used_columns))
 
 
 def _is_known_column(name: str) -> bool:
     """Whether a column of theirs has one of our names."""
-    return name in _COLUMNS or name in _ITEM_COLUMNS or (name.startswith("x_") and len(name) > 2)
+    return name in _OUTCOME_COLUMNS or name in _ITEM_COLUMNS or (name.startswith("x_") and len(name) > 2)
 
 
-def _row(file_row: FileRow, columns_read: _ColumnMapping, settings: ImportSettings) -> dict[str, Any]:
+def _row(table_row: TableRow, column_map: _SourceColumns, settings: ImportSettings) -> dict[str, Any]:
     """The row in our columns and types."""
     row: dict[str, Any] = dict(settings.fixed_values)
-    for name, source_column in columns_read.sources.items():
-        value = file_row.cells.get(source_column)
-        cell_location = f"{file_row.location}, column {short_text(source_column, 80)}"
+    for name, source_column in column_map.sources.items():
+        value = table_row.cells.get(source_column)
+        cell_location = f"{table_row.location}, column {short_text(source_column, 80)}"
         if name == "score":
             row[name] = score(value, cell_location)
         elif not missing(value):
-            if name in _COLUMNS:
-                row[name] = cell(value, _COLUMNS[name], cell_location)
+            if name in _OUTCOME_COLUMNS:
+                row[name] = cell(value, _OUTCOME_COLUMNS[name], cell_location)
             else:
                 is_text = name.startswith("x_") and not isinstance(value, (bool, int, float))
                 row[name] = _text(value) if is_text else value
-    for name in REQUIRED[:3]:
+    for name in REQUIRED_COLUMNS[:3]:
         if row.get(name) is None:
-            raise TableError(f"{file_row.location}: the {name} is empty.")
-    return row | _consistent_score(row.get("score"), row.get("status"), row.get("value"))
+            raise TableError(f"{table_row.location}: the {name} is empty.")
+    return row | _reconcile_score(row.get("score"), row.get("status"), row.get("value"))
 
 
-def _consistent_score(score: float | None, status: str | None, value: float | None) -> dict[str, Any]:
+def _reconcile_score(score: float | None, status: str | None, value: float | None) -> dict[str, Any]:
     """Score, status and value that agree: an unread answer scores 0, an error has no score, no score is an error."""
     if status in ("unparsed", "truncated") and score is None:
         score = 0.0
@@ -168,35 +168,35 @@ def _consistent_score(score: float | None, status: str | None, value: float | No
     return {"score": score, "status": status or "scored", "value": score if value is None else value}
 
 
-def _refuse_duplicate(file_row: FileRow, row: Mapping[str, Any], place_of_key: dict[tuple[Any, ...], str]) -> None:
-    key = tuple(row.get(name, _COLUMNS[name].default) for name in schema.OUTCOME_KEY)
-    if key in place_of_key:
+def _refuse_duplicate(table_row: TableRow, row: Mapping[str, Any], line_by_key: dict[tuple[Any, ...], str]) -> None:
+    key = tuple(row.get(name, _OUTCOME_COLUMNS[name].default) for name in schema.OUTCOME_KEY)
+    if key in line_by_key:
         answer = ", ".join(f"{name} {short_text(row[name])}" for name in ("model", "task", "item"))
         raise TableError(
-            f"{file_row.location}: says again what {place_of_key[key]} says: {answer}. Where an item was asked several "
+            f"{table_row.location}: says again what {line_by_key[key]} says: {answer}. Where an item was asked several "
             f"times, or scored several ways, say which column tells: --map repeat=COLUMN, --map metric=COLUMN"
         )
-    place_of_key[key] = file_row.location
+    line_by_key[key] = table_row.location
 
 
-def _take_item(row: dict[str, Any], items: dict[tuple[str, str], dict[str, Any]]) -> None:
+def _move_item_columns(row: dict[str, Any], items: dict[tuple[str, str], dict[str, Any]]) -> None:
     """Move the question from a row to the items table, where it belongs."""
     texts = {name: _text(row.pop(name)) for name in _ITEM_COLUMNS if name in row}
     if not texts:
         return
     variant = str(row.get("variant", "default"))
-    battery = row.get("battery", _COLUMNS["battery"].default)
+    battery = row.get("battery", _OUTCOME_COLUMNS["battery"].default)
     item = {"battery": battery, "task": row["task"], "item": row["item"], "variant": variant}
     texts = {"prompt": None, "choices": None, "target": _text(row.get("target")), **texts}
     items.setdefault((variant, row["item"]), item | texts)
 
 
 def _text(value: Any) -> str | None:
-    return bounded_text(value if isinstance(value, (str, dict, list)) or value is None else str(value))
+    return truncate_text(value if isinstance(value, (str, dict, list)) or value is None else str(value))
 
 
 def _fill_missing_columns(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows that all have the columns of any of them: what one leaves out has the default of the schema."""
     names = dict.fromkeys(name for row in rows for name in row)
-    defaults = {name: _COLUMNS[name].default if name in _COLUMNS else None for name in names}
+    defaults = {name: _OUTCOME_COLUMNS[name].default if name in _OUTCOME_COLUMNS else None for name in names}
     return [defaults | row for row in rows]

@@ -4,12 +4,12 @@ import re
 from typing import Any
 
 from capgap.errors import TableError, suggestion
-from capgap.importers.values import bounded_text, is_score, name_text, number, short_text, whole_number
-from capgap.schema import Column, stop_reason_of
+from capgap.importers.values import is_valid_score, name_text, number, short_text, truncate_text, whole_number
+from capgap.schema import ColumnSpec, stop_reason_of
 
 _RIGHT_WORDS = ("true", "correct", "right", "yes", "pass", "passed", "c")
 _WRONG_WORDS = ("false", "incorrect", "wrong", "no", "fail", "failed", "i")
-_EMPTY_WORDS = ("", "nan", "na", "n/a", "none", "null", "<na>")
+_MISSING_VALUE_WORDS = ("", "nan", "na", "n/a", "none", "null", "<na>")
 _NAME_COLUMNS = ("model", "task", "item", "battery", "variant", "cluster", "metric", "filter", "domain")
 
 
@@ -39,7 +39,7 @@ def score(value: Any, cell_location: str) -> float | None:
         return None
     if isinstance(value, str):
         word = value.strip().lower()
-        if word in _EMPTY_WORDS:
+        if word in _MISSING_VALUE_WORDS:
             return None
         if word in (*_RIGHT_WORDS, *_WRONG_WORDS):
             return float(word in _RIGHT_WORDS)
@@ -49,7 +49,7 @@ def score(value: Any, cell_location: str) -> float | None:
             f"{cell_location}: expected a score from 0 to 1, or a word such as true, false, correct, wrong; "
             f"found {short_text(value, 60)!r}."
         )
-    if not is_score(parsed):
+    if not is_valid_score(parsed):
         raise TableError(
             f"{cell_location}: {parsed:g} lies outside 0 to 1. Divide percentages by 100; other units go into value "
             f"(--map value=COLUMN), with a score beside them."
@@ -57,7 +57,7 @@ def score(value: Any, cell_location: str) -> float | None:
     return parsed
 
 
-def cell(value: Any, column: Column, cell_location: str) -> Any:
+def cell(value: Any, column: ColumnSpec, cell_location: str) -> Any:
     """A cell that is not empty, as the column holds it.
 
     Raises
@@ -68,26 +68,26 @@ def cell(value: Any, column: Column, cell_location: str) -> Any:
     if column.kind == "string":
         return _string_cell(value, column, cell_location)
     if column.kind == "boolean":
-        return _flag(value, cell_location)
+        return _boolean_cell(value, cell_location)
     parsed = whole_number(value) if column.kind == "integer" else number(value)
     if parsed is None:
-        if isinstance(value, str) and value.strip().lower() in _EMPTY_WORDS:
+        if isinstance(value, str) and value.strip().lower() in _MISSING_VALUE_WORDS:
             return None
-        raise TableError(f"{cell_location}: expected {_expected_kind(column)}, found {short_text(value, 60)!r}.")
+        raise TableError(f"{cell_location}: expected {_expected_number_kind(column)}, found {short_text(value, 60)!r}.")
     if column.name == "repeat" and parsed < 0:
         raise TableError(f"{cell_location}: repeats are counted from 0, found {parsed:g}.")
-    if column.name == "chance" and not is_score(float(parsed)):
+    if column.name == "chance" and not is_valid_score(float(parsed)):
         raise TableError(f"{cell_location}: expected the score of a guess, from 0 to 1, found {parsed:g}.")
     return parsed
 
 
-def _string_cell(value: Any, column: Column, cell_location: str) -> str | None:
+def _string_cell(value: Any, column: ColumnSpec, cell_location: str) -> str | None:
     if column.name not in (*_NAME_COLUMNS, "capability", "format", "status", "stop_reason"):
-        return bounded_text(value if isinstance(value, (str, list, dict)) else str(value))
+        return truncate_text(value if isinstance(value, (str, list, dict)) else str(value))
     # 7.0 is what a column of whole numbers becomes where one of its cells is empty.
-    whole_value = int(value) if isinstance(value, float) and value.is_integer() else value
+    int_if_whole = int(value) if isinstance(value, float) and value.is_integer() else value
     try:
-        word = name_text(whole_value if isinstance(whole_value, (str, int)) else str(whole_value), column.name)
+        word = name_text(int_if_whole if isinstance(int_if_whole, (str, int)) else str(int_if_whole), column.name)
     except TableError as error:
         raise TableError(f"{cell_location}: {error}") from None
     if column.allowed:
@@ -104,7 +104,7 @@ def _string_cell(value: Any, column: Column, cell_location: str) -> str | None:
     return word
 
 
-def _flag(value: Any, cell_location: str) -> bool:
+def _boolean_cell(value: Any, cell_location: str) -> bool:
     word = value.strip().lower() if isinstance(value, str) else value
     if word in (True, "true", "yes", "1", "1.0"):
         return True
@@ -113,5 +113,5 @@ def _flag(value: Any, cell_location: str) -> bool:
     raise TableError(f"{cell_location}: expected true or false, found {short_text(value, 60)!r}.")
 
 
-def _expected_kind(column: Column) -> str:
+def _expected_number_kind(column: ColumnSpec) -> str:
     return "a whole number" if column.kind == "integer" else "a number"

@@ -10,18 +10,18 @@ from typing import Any, TextIO
 from capgap.errors import TableError
 from capgap.importers.reading import first_byte, records
 
-__all__ = ["SUFFIXES", "FileRow", "column_names", "read_table"]
+__all__ = ["FILE_SUFFIXES", "TableRow", "column_names", "read_table"]
 
 MAX_ROWS = 20_000_000
 """Rows of one table."""
-MAX_UNPACKED = 4 * 2**30
+MAX_UNPACKED_BYTES = 4 * 2**30
 """Bytes of a Parquet table when unpacked."""
-_MAX_CELL = 16 * 2**20
-_MAX_COLUMNS = 1_000
+_MAX_CELL_LENGTH = 16 * 2**20
+_MAX_TABLE_COLUMNS = 1_000
 
 
 @dataclass(frozen=True)
-class FileRow:
+class TableRow:
     """One row as it stands in its file."""
 
     cells: dict[str, Any]
@@ -30,7 +30,7 @@ class FileRow:
     """``line 7``, ``row 7``."""
 
 
-def read_table(path: Path) -> Iterator[FileRow]:
+def read_table(path: Path) -> Iterator[TableRow]:
     """The rows of a table, in the order of the file.
 
     Raises
@@ -40,12 +40,12 @@ def read_table(path: Path) -> Iterator[FileRow]:
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise TableError(f"a table is one of {', '.join(SUFFIXES)}, not {path.suffix or 'a file without suffix'}.")
+        raise TableError(f"a table is one of {', '.join(FILE_SUFFIXES)}, not {path.suffix or 'a file without suffix'}.")
     for number, row in enumerate(reader(path), start=1):
         if number > MAX_ROWS:
             raise TableError(f"has more than {MAX_ROWS:,} rows.")
-        if len(row.cells) > _MAX_COLUMNS:
-            raise TableError(f"{row.location}: has more than {_MAX_COLUMNS:,} columns.")
+        if len(row.cells) > _MAX_TABLE_COLUMNS:
+            raise TableError(f"{row.location}: has more than {_MAX_TABLE_COLUMNS:,} columns.")
         yield row
 
 
@@ -62,16 +62,16 @@ def column_names(path: Path) -> list[str]:
         names |= dict.fromkeys(row.cells)
         if path.suffix.lower() in (".csv", ".parquet"):
             break
-        if len(names) > _MAX_COLUMNS:
-            raise TableError(f"{row.location}: has more than {_MAX_COLUMNS:,} columns.")
+        if len(names) > _MAX_TABLE_COLUMNS:
+            raise TableError(f"{row.location}: has more than {_MAX_TABLE_COLUMNS:,} columns.")
     if not names:
         raise TableError("holds no row.")
     return list(names)
 
 
-def _csv(path: Path) -> Iterator[FileRow]:
-    with path.open(encoding="utf-8-sig", newline="") as handle, _large_cells():
-        reader = csv.reader(_lines(handle), strict=True)
+def _read_csv_rows(path: Path) -> Iterator[TableRow]:
+    with path.open(encoding="utf-8-sig", newline="") as handle, _allow_large_cells():
+        reader = csv.reader(_bounded_lines(handle), strict=True)
         try:
             header = next(reader, [])
             if not header:
@@ -84,32 +84,32 @@ def _csv(path: Path) -> Iterator[FileRow]:
                 if cells and len(cells) != len(header):
                     raise TableError(f"line {reader.line_num}: expected {len(header)} cells, found {len(cells)}.")
                 if cells:
-                    yield FileRow(dict(zip(header, cells, strict=True)), f"line {reader.line_num}")
+                    yield TableRow(dict(zip(header, cells, strict=True)), f"line {reader.line_num}")
         except csv.Error as error:
             raise TableError(f"line {reader.line_num}: is no CSV: {error}.") from None
         except UnicodeDecodeError as error:
             raise TableError(f"after line {reader.line_num}: is not UTF-8 text: {error.reason}.") from None
 
 
-def _lines(handle: TextIO) -> Iterator[str]:
+def _bounded_lines(handle: TextIO) -> Iterator[str]:
     """The lines of a text file, none without end."""
-    while line := handle.readline(_MAX_CELL + 1):
-        if len(line) > _MAX_CELL:
-            raise csv.Error(f"it is longer than {_MAX_CELL // 2**20} million characters")
+    while line := handle.readline(_MAX_CELL_LENGTH + 1):
+        if len(line) > _MAX_CELL_LENGTH:
+            raise csv.Error(f"it is longer than {_MAX_CELL_LENGTH // 2**20} million characters")
         yield line
 
 
 @contextmanager
-def _large_cells() -> Iterator[None]:
+def _allow_large_cells() -> Iterator[None]:
     """Raise the limit of Python's CSV reader, 131,072 characters a cell, which a long answer exceeds."""
-    former_limit = csv.field_size_limit(_MAX_CELL)
+    former_field_limit = csv.field_size_limit(_MAX_CELL_LENGTH)
     try:
         yield
     finally:
-        csv.field_size_limit(former_limit)
+        csv.field_size_limit(former_field_limit)
 
 
-def _json(path: Path) -> Iterator[FileRow]:
+def _read_json_rows(path: Path) -> Iterator[TableRow]:
     if path.suffix.lower() == ".json" and first_byte(path) != b"[":
         raise TableError("expected a JSON list of objects, one a row.")
     for record in records(path):
@@ -117,34 +117,34 @@ def _json(path: Path) -> Iterator[FileRow]:
             raise TableError(f"{record.location}: {record.read_error}.")
         if not isinstance(record.value, dict):
             raise TableError(f"{record.location}: expected an object, one key a column.")
-        yield FileRow(record.value, record.location)
+        yield TableRow(record.value, record.location)
 
 
-def _parquet(path: Path) -> Iterator[FileRow]:
+def _read_parquet_rows(path: Path) -> Iterator[TableRow]:
     import pyarrow
     import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
             row_groups = [table.metadata.row_group(n) for n in range(table.metadata.num_row_groups)]
-            if sum(group.total_byte_size for group in row_groups) > MAX_UNPACKED:
-                raise TableError(f"is larger than {MAX_UNPACKED // 2**30} GB when unpacked.")
+            if sum(group.total_byte_size for group in row_groups) > MAX_UNPACKED_BYTES:
+                raise TableError(f"is larger than {MAX_UNPACKED_BYTES // 2**30} GB when unpacked.")
             number = 0
             for batch in table.iter_batches(batch_size=10_000):
                 for cells in batch.to_pylist():
                     number += 1
-                    yield FileRow({str(name): value for name, value in cells.items()}, f"row {number}")
+                    yield TableRow({str(name): value for name, value in cells.items()}, f"row {number}")
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         if isinstance(error, TableError):
             raise
         raise TableError(f"is no Parquet that can be read: {str(error)[:200]}.") from None
 
 
-_READERS: dict[str, Callable[[Path], Iterator[FileRow]]] = {
-    ".csv": _csv,
-    ".jsonl": _json,
-    ".json": _json,
-    ".parquet": _parquet,
+_READERS: dict[str, Callable[[Path], Iterator[TableRow]]] = {
+    ".csv": _read_csv_rows,
+    ".jsonl": _read_json_rows,
+    ".json": _read_json_rows,
+    ".parquet": _read_parquet_rows,
 }
-SUFFIXES = tuple(_READERS)
+FILE_SUFFIXES = tuple(_READERS)
 """The kinds of tables, by the ends of their names."""

@@ -8,11 +8,11 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from capgap.errors import TableError
-from capgap.printable_text import one_line, shortened
+from capgap.printable_text import cut_middle, one_line
 
-MAX_NAME = 300
+MAX_NAME_LENGTH = 300
 """Longest name of a model, task or item."""
-MAX_TEXT = 32_768
+MAX_TEXT_LENGTH = 32_768
 """Characters of a prompt or response that are kept; the source has the rest."""
 
 _CUT_MARK = " … [cut here by capgap import]"
@@ -41,17 +41,17 @@ def whole_number(value: Any) -> int | None:
     return int(parsed)
 
 
-def is_score(value: float | None) -> bool:
+def is_valid_score(value: float | None) -> bool:
     """Whether the value is a score: known, and between 0 and 1."""
     return value is not None and 0.0 <= value <= 1.0
 
 
 def score_and_status(value: float | None) -> dict[str, Any]:
     """The columns score and status of a metric's value; one that is not known is an error, never a zero."""
-    return {"score": value if is_score(value) else None, "status": "scored" if value is not None else "error"}
+    return {"score": value if is_valid_score(value) else None, "status": "scored" if value is not None else "error"}
 
 
-def mapping(value: Any) -> dict[str, Any]:
+def as_mapping(value: Any) -> dict[str, Any]:
     """The value where it is a JSON object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
@@ -77,39 +77,39 @@ def text_or_list(texts: Sequence[str]) -> str | None:
     return as_json(list(texts)) if texts else None
 
 
-def bounded_text(value: Any) -> str | None:
-    """The value as text (what is no text as JSON), cut at `MAX_TEXT`; None for nothing."""
+def truncate_text(value: Any) -> str | None:
+    """The value as text (what is no text as JSON), cut at `MAX_TEXT_LENGTH`; None for nothing."""
     if value is None:
         return None
     text = value if isinstance(value, str) else as_json(value)
-    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - len(_CUT_MARK)] + _CUT_MARK
+    return text if len(text) <= MAX_TEXT_LENGTH else text[: MAX_TEXT_LENGTH - len(_CUT_MARK)] + _CUT_MARK
 
 
-def name_text(value: Any, named_thing: str) -> str:
+def name_text(value: Any, entity: str) -> str:
     """The name of a model, task or item.
 
     Parameters
     ----------
     value
         Text or a whole number.
-    named_thing
+    entity
         What it names, for the message.
 
     Raises
     ------
     TableError
-        It is neither, empty, or longer than `MAX_NAME`.
+        It is neither, empty, or longer than `MAX_NAME_LENGTH`.
     """
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise TableError(f"expected the name of {named_thing}, found {_type_in_words(value)}.")
+        raise TableError(f"expected the name of {entity}, found {_type_in_words(value)}.")
     try:
         text = str(value).strip()
     except ValueError:  # Python refuses to write whole numbers of thousands of digits
-        raise TableError(f"expected the name of {named_thing}, found a number of thousands of digits.") from None
+        raise TableError(f"expected the name of {entity}, found a number of thousands of digits.") from None
     if not text:
-        raise TableError(f"expected the name of {named_thing}, found an empty text.")
-    if len(text) > MAX_NAME:
-        raise TableError(f"the name of {named_thing} has {len(text):,} characters; at most {MAX_NAME} are allowed.")
+        raise TableError(f"expected the name of {entity}, found an empty text.")
+    if len(text) > MAX_NAME_LENGTH:
+        raise TableError(f"the name of {entity} has {len(text):,} characters; at most {MAX_NAME_LENGTH} are allowed.")
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -128,7 +128,7 @@ def portable_model_name(name: str) -> str:
 
 def short_text(value: Any, limit: int = 160) -> str:
     """Foreign text for a message or note: one line, printable, bounded; of what is no text, its kind."""
-    return one_line(shortened(value if isinstance(value, str) else _type_in_words(value), limit))
+    return one_line(cut_middle(value if isinstance(value, str) else _type_in_words(value), limit))
 
 
 def _type_in_words(value: Any) -> str:

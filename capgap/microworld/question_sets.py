@@ -15,9 +15,9 @@ import numpy as np
 
 from capgap.microworld.questions import FACT_QUERIES, Q_FAMILIES, WorldQuestion, fact_question, two_hop_question
 from capgap.microworld.vocabulary import BOOLS, CUPS, DIGITS
-from capgap.microworld.world import STRATA, Stratum, World, WorldFact
+from capgap.microworld.world import STRATA, FactStratum, World, WorldFact
 
-_FACTS: dict[Stratum, int] = {"training": 40, "held_known": 40, "held_unknown": 16}
+_N_FACTS_BY_STRATUM: dict[FactStratum, int] = {"training": 40, "held_known": 40, "held_unknown": 16}
 
 _N_EVALUATION: dict[str, dict[int, int]] = {
     # one-step chains are where traces and answers part first: enough of them for an interval of their own
@@ -39,7 +39,7 @@ _N_TRAINING: dict[str, dict[int, int]] = {
 }
 """Family → depth → training questions. Facts and pairs of facts are asked in every way that evaluation leaves."""
 
-_ANSWERS = {"chains": len(DIGITS), "booleans": len(BOOLS), "cups": len(CUPS)}
+_N_POSSIBLE_ANSWERS = {"chains": len(DIGITS), "booleans": len(BOOLS), "cups": len(CUPS)}
 """Number of possible answers, where it is the same for all questions of a family."""
 
 
@@ -60,9 +60,9 @@ def training(microworld: World) -> dict[str, tuple[WorldQuestion, ...]]:
     """The questions that distillation may ask, by family: none of the evaluation's, no fact that is held out."""
     rng = np.random.default_rng([microworld.seed, 18])
     seen = {question.text for questions in evaluation(microworld).values() for question in questions}
-    askable = list(microworld.facts_of("training"))
-    facts = [fact_question(microworld, fact, form, rng) for fact in askable for form in FACT_QUERIES]
-    pairs = [two_hop_question(microworld, fact, rng) for fact in askable]
+    training_facts = list(microworld.facts_in_strata("training"))
+    facts = [fact_question(microworld, fact, form, rng) for fact in training_facts for form in FACT_QUERIES]
+    pairs = [two_hop_question(microworld, fact, rng) for fact in training_facts]
     pools = {
         "facts": tuple(question for question in facts if question.text not in seen),
         "two_hops": tuple(question for question in pairs if question.text not in seen),
@@ -71,18 +71,18 @@ def training(microworld: World) -> dict[str, tuple[WorldQuestion, ...]]:
 
 
 def _facts_of_distinct_entities(microworld: World, rng: np.random.Generator) -> list[WorldFact]:
-    """Facts of all strata in the numbers of `_FACTS`, no entity twice."""
+    """Facts of all strata in the numbers of `_N_FACTS_BY_STRATUM`, no entity twice."""
     facts = [microworld.facts[i] for i in rng.permutation(len(microworld.facts))]
-    drawn_facts: list[WorldFact] = []
+    distinct_entity_facts: list[WorldFact] = []
     used_entities: set[str] = set()
     for stratum in reversed(STRATA):  # the rarest stratum chooses first
         for fact in facts:
-            if sum(other.stratum == stratum for other in drawn_facts) == _FACTS[stratum]:
+            if sum(other.stratum == stratum for other in distinct_entity_facts) == _N_FACTS_BY_STRATUM[stratum]:
                 break
             if fact.stratum == stratum and fact.entity not in used_entities:
                 used_entities.add(fact.entity)
-                drawn_facts.append(fact)
-    return drawn_facts
+                distinct_entity_facts.append(fact)
+    return distinct_entity_facts
 
 
 def _draw_family(
@@ -92,17 +92,17 @@ def _draw_family(
 
     Where all questions of a family have the same possible answers, each answer comes equally often at each depth.
     """
-    drawn_questions: list[WorldQuestion] = []
+    distinct_questions: list[WorldQuestion] = []
     for depth, n in plan.items():
-        end, n_by_answer = len(drawn_questions) + n, Counter[str]()
-        max_per_answer = math.ceil(n / _ANSWERS[family_name]) if family_name in _ANSWERS else n
-        while len(drawn_questions) < end:
+        end, n_questions_by_answer = len(distinct_questions) + n, Counter[str]()
+        answer_quota = math.ceil(n / _N_POSSIBLE_ANSWERS[family_name]) if family_name in _N_POSSIBLE_ANSWERS else n
+        while len(distinct_questions) < end:
             question = Q_FAMILIES[family_name].draw(microworld, depth, rng)
-            if question.text not in seen and n_by_answer[question.answer] < max_per_answer:
+            if question.text not in seen and n_questions_by_answer[question.answer] < answer_quota:
                 seen.add(question.text)
-                n_by_answer[question.answer] += 1
-                drawn_questions.append(question)
-    return tuple(drawn_questions)
+                n_questions_by_answer[question.answer] += 1
+                distinct_questions.append(question)
+    return tuple(distinct_questions)
 
 
 def write_data(microworld: World, folder: Path) -> None:
@@ -131,6 +131,6 @@ def _rows(name: str, questions: tuple[WorldQuestion, ...]) -> Iterator[dict[str,
                 "relation": question.fact.relation,
                 "entity": question.fact.entity,
                 "stratum": question.fact.stratum,
-                "frequency": question.fact.band,
+                "frequency": question.fact.frequency_band,
             }
         yield row

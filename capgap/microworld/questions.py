@@ -46,7 +46,7 @@ class WorldQuestion:
 
 
 @dataclass(frozen=True)
-class QuestionFamily:
+class QuestionFamilySpec:
     """A kind of question."""
 
     capability: Literal["knowledge", "reasoning", "mixed"]
@@ -86,25 +86,25 @@ def step_result(value: int, operator: str, operand: int) -> int:
     return {"+": value + operand, "-": value - operand, "*": value * operand}[operator] % 10
 
 
-def apply_gate(name: str, left_input: bool, right_input: bool) -> bool:
+def apply_gate(name: str, left_bool: bool, right_bool: bool) -> bool:
     """One step of a boolean expression."""
-    table = {"and": left_input and right_input, "or": left_input or right_input, "xor": left_input != right_input}
+    table = {"and": left_bool and right_bool, "or": left_bool or right_bool, "xor": left_bool != right_bool}
     negated_gates = {"nand": "and", "nor": "or", "iff": "xor"}
     return not table[negated_gates[name]] if name in negated_gates else table[name]
 
 
-def swap_result(ball_cup: str, first_cup: str, second_cup: str) -> str:
+def ball_cup_after_swap(ball_cup: str, first_cup: str, second_cup: str) -> str:
     """The cup that a ball is in after two cups changed places."""
     return {first_cup: second_cup, second_cup: first_cup}.get(ball_cup, ball_cup)
 
 
 def rearrange_list(operation: str, letters: Sequence[str]) -> tuple[str, ...]:
     """A list after one operation: reverse it, move its first to the end, or exchange its first two."""
-    first_letter, second_letter, *other_letters = letters
+    first_letter, second_letter, *remaining_letters = letters
     return {
         "reverse": tuple(reversed(letters)),
-        "rotate": (second_letter, *other_letters, first_letter),
-        "flip": (second_letter, first_letter, *other_letters),
+        "rotate": (second_letter, *remaining_letters, first_letter),
+        "flip": (second_letter, first_letter, *remaining_letters),
     }[operation]
 
 
@@ -115,15 +115,15 @@ def _choices(answer: str, options: Sequence[str], n: int, rng: np.random.Generat
     return tuple(choices)
 
 
-def _facts(microworld: World, depth: int, rng: np.random.Generator) -> WorldQuestion:
-    return fact_question(microworld, _fact(microworld, rng), FACT_QUERIES[rng.integers(len(FACT_QUERIES))], rng)
+def _draw_fact_question(microworld: World, depth: int, rng: np.random.Generator) -> WorldQuestion:
+    return fact_question(microworld, _draw_fact(microworld, rng), FACT_QUERIES[rng.integers(len(FACT_QUERIES))], rng)
 
 
 def _two_hops(microworld: World, depth: int, rng: np.random.Generator) -> WorldQuestion:
-    return two_hop_question(microworld, _fact(microworld, rng), rng)
+    return two_hop_question(microworld, _draw_fact(microworld, rng), rng)
 
 
-def _fact(microworld: World, rng: np.random.Generator) -> WorldFact:
+def _draw_fact(microworld: World, rng: np.random.Generator) -> WorldFact:
     return microworld.facts[rng.integers(len(microworld.facts))]
 
 
@@ -165,18 +165,18 @@ def _bool_word(value: bool) -> str:
 def _cup_question(microworld: World, depth: int, rng: np.random.Generator) -> WorldQuestion:
     start, end = rng.integers(len(CUPS), size=2)
     while True:  # the end is drawn first, so that a ball is no likelier where it was than anywhere else
-        first_indices = rng.integers(len(CUPS), size=depth)
-        second_indices = (first_indices + rng.integers(1, len(CUPS), size=depth)) % len(CUPS)
-        swaps = [(CUPS[i], CUPS[j]) for i, j in zip(first_indices, second_indices, strict=True)]
+        first_cup_indices = rng.integers(len(CUPS), size=depth)
+        second_cup_indices = (first_cup_indices + rng.integers(1, len(CUPS), size=depth)) % len(CUPS)
+        cup_swaps = [(CUPS[i], CUPS[j]) for i, j in zip(first_cup_indices, second_cup_indices, strict=True)]
         path = [CUPS[start]]
-        for pair in swaps:
-            path.append(swap_result(path[-1], *pair))
+        for pair in cup_swaps:
+            path.append(ball_cup_after_swap(path[-1], *pair))
         if path[-1] == CUPS[end]:
             break
-    text = " ".join(f"swap {first_cup} {second_cup}" for first_cup, second_cup in swaps)
+    text = " ".join(f"swap {first_cup} {second_cup}" for first_cup, second_cup in cup_swaps)
     steps = tuple(
-        f"{cup_before} swap {first_cup} {second_cup} = {cup_after} ;"
-        for cup_before, cup_after, (first_cup, second_cup) in zip(path, path[1:], swaps, strict=False)
+        f"{ball_cup_before} swap {first_cup} {second_cup} = {ball_cup_after} ;"
+        for ball_cup_before, ball_cup_after, (first_cup, second_cup) in zip(path, path[1:], cup_swaps, strict=False)
     )
     choices = _choices(path[-1], CUPS, 4, rng)
     return WorldQuestion("cups", f"Q ball {path[0]} {text} ?", path[-1], choices, steps, depth)
@@ -188,10 +188,10 @@ def _list_question(microworld: World, depth: int, rng: np.random.Generator) -> W
     options = letters
     for _ in range(depth):
         operation = LIST_OPERATIONS[rng.integers(len(LIST_OPERATIONS))]
-        letters_after = rearrange_list(operation, letters)
+        rearranged_letters = rearrange_list(operation, letters)
         text += f" {operation}"
-        steps.append(f"{operation} {' '.join(letters)} = {' '.join(letters_after)} ;")
-        letters = letters_after
+        steps.append(f"{operation} {' '.join(letters)} = {' '.join(rearranged_letters)} ;")
+        letters = rearranged_letters
     end = ("first", "last")[rng.integers(2)]
     answer = letters[0] if end == "first" else letters[-1]
     return WorldQuestion("lists", f"{text} {end} ?", answer, _choices(answer, options, 3, rng), tuple(steps), depth)
@@ -209,14 +209,14 @@ def hop_question(depth: int, rng: np.random.Generator) -> WorldQuestion:
     return WorldQuestion("hops", text, answer, _choices(answer, options, 4, rng), steps, depth)
 
 
-Q_FAMILIES: dict[str, QuestionFamily] = {
-    "facts": QuestionFamily("knowledge", "people", 1 / 30, (1,), _facts),
-    "two_hops": QuestionFamily("mixed", "people", 1 / 10, (2,), _two_hops),
-    "chains": QuestionFamily("reasoning", "arithmetic", 1 / 10, (1, 2, 3, 4, 5, 6), _chain_question),
-    "booleans": QuestionFamily("reasoning", "logic", 1 / 2, (1, 2, 3, 4, 5, 6), _boolean_question),
-    "cups": QuestionFamily("reasoning", "state", 1 / 5, (1, 2, 3, 4, 5), _cup_question),
-    "lists": QuestionFamily("reasoning", "lists", 1 / 3, (1, 2, 3, 4), _list_question),
-    "hops": QuestionFamily(
+Q_FAMILIES: dict[str, QuestionFamilySpec] = {
+    "facts": QuestionFamilySpec("knowledge", "people", 1 / 30, (1,), _draw_fact_question),
+    "two_hops": QuestionFamilySpec("mixed", "people", 1 / 10, (2,), _two_hops),
+    "chains": QuestionFamilySpec("reasoning", "arithmetic", 1 / 10, (1, 2, 3, 4, 5, 6), _chain_question),
+    "booleans": QuestionFamilySpec("reasoning", "logic", 1 / 2, (1, 2, 3, 4, 5, 6), _boolean_question),
+    "cups": QuestionFamilySpec("reasoning", "state", 1 / 5, (1, 2, 3, 4, 5), _cup_question),
+    "lists": QuestionFamilySpec("reasoning", "lists", 1 / 3, (1, 2, 3, 4), _list_question),
+    "hops": QuestionFamilySpec(
         "reasoning", "graphs", 1 / 5, (1, 2, 3, 4), lambda world, depth, rng: hop_question(depth, rng)
     ),
 }

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from capgap.errors import ModelError, suggestion
-from capgap.user_cache import user_cache, write_cached
+from capgap.user_cache import user_cache, write_cache_file
 
 _MODEL_DIR = Path(__file__).parent / "checkpoints"
 
@@ -40,12 +40,12 @@ def checkpoint_folder(name: str) -> Path:
         raise ModelError(f"microworld:{name}: the microworld has no model of this name.{suggestion(name, names)}")
     sources = sorted(file for folder in (_MODEL_DIR, _MODEL_DIR / name) for file in folder.iterdir() if file.is_file())
     contents = {file.name: file.read_bytes() for file in sources}
-    digests = [f"{file} {hashlib.sha256(content).hexdigest()}" for file, content in contents.items()]
-    relative = Path("microworld", hashlib.sha256("\n".join(digests).encode()).hexdigest()[:16], name)
+    file_digests = [f"{file} {hashlib.sha256(content).hexdigest()}" for file, content in contents.items()]
+    relative_folder = Path("microworld", hashlib.sha256("\n".join(file_digests).encode()).hexdigest()[:16], name)
     try:
-        return _write_checkpoint(user_cache() / relative, contents)
+        return _write_checkpoint(user_cache() / relative_folder, contents)
     except OSError:  # a home that cannot be written
-        return _write_checkpoint(_process_folder() / relative, contents)
+        return _write_checkpoint(_make_temporary_folder() / relative_folder, contents)
 
 
 def _write_checkpoint(folder: Path, contents: Mapping[str, bytes]) -> Path:
@@ -53,12 +53,12 @@ def _write_checkpoint(folder: Path, contents: Mapping[str, bytes]) -> Path:
     for file_name, content in contents.items():
         path = folder / file_name
         if not (path.is_file() and path.read_bytes() == content):
-            write_cached(path, content)
+            write_cache_file(path, content)
     return folder
 
 
 @cache
-def _process_folder() -> Path:
+def _make_temporary_folder() -> Path:
     """A temporary folder that goes with this process."""
     folder = Path(tempfile.mkdtemp(prefix="capgap-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-PAD, EOS_TOKEN, UNKNOWN = "<pad>", "<eos>", "<unk>"
-SPECIAL_TOKENS = (PAD, EOS_TOKEN, UNKNOWN)
+PAD_TOKEN, EOS_TOKEN, UNKNOWN_TOKEN = "<pad>", "<eos>", "<unk>"
+SPECIAL_TOKENS = (PAD_TOKEN, EOS_TOKEN, UNKNOWN_TOKEN)
 
 Q_MARKER, QUESTION_END, ANSWER, STEP_END = "Q", "?", "A", ";"
 """A question runs from ``Q`` to ``?``, the answer follows ``A``; every statement and every step ends with ``;``."""
@@ -29,8 +29,8 @@ FIXED_WORDS = (
 _SYLLABLES = tuple(consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou")
 
 
-def new_words(n: int, suffix: str, taken_words: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
-    """`n` different invented words of two syllables and an ending, none of them among `taken_words`.
+def new_words(n: int, suffix: str, existing_words: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
+    """`n` different invented words of two syllables and an ending, none of them among `existing_words`.
 
     Parameters
     ----------
@@ -38,13 +38,13 @@ def new_words(n: int, suffix: str, taken_words: Sequence[str], rng: np.random.Ge
         How many; there are 70 × 70 pairs of syllables.
     suffix
         What every word ends with, a telling one such as ``burg`` for cities; may be empty.
-    taken_words
+    existing_words
         Words that exist already.
     rng
         Source of the draw.
     """
     words: list[str] = []
-    seen = set(taken_words)
+    seen = set(existing_words)
     while len(words) < n:
         first_syllable, second_syllable = rng.integers(len(_SYLLABLES), size=2)
         word = _SYLLABLES[first_syllable] + _SYLLABLES[second_syllable] + suffix

@@ -9,8 +9,8 @@ import numpy as np
 
 from capgap.microworld.vocabulary import FIXED_WORDS, SPECIAL_TOKENS, new_words
 
-Stratum = Literal["training", "held_known", "held_unknown"]
-STRATA: tuple[Stratum, ...] = ("training", "held_known", "held_unknown")
+FactStratum = Literal["training", "held_known", "held_unknown"]
+STRATA: tuple[FactStratum, ...] = ("training", "held_known", "held_unknown")
 """In the pool that distillation may ask about; never asked but in the base's text; never asked and not in it."""
 
 RELATIONS = {"city": "burg", "job": "smith", "food": "cake", "pet": "fox"}
@@ -27,7 +27,7 @@ FACT_WORDINGS = (
 """How texts word a fact, the first half of the time. Rationales know the first wording alone; without the others a
 model recites what it read and can hardly be asked for it."""
 
-_FREQUENCY_BANDS = (("common", 0.2), ("middle", 0.5), ("rare", 1.0))
+_FREQUENCY_BAND_LIMITS = (("common", 0.2), ("middle", 0.5), ("rare", 1.0))
 _FREQUENCY_EXPONENT = 0.7
 """Frequency of the entity of rank r in text: proportional to r ** -exponent (Zipf)."""
 N_ENTITIES, N_VALUES, N_VALUES_PER_LINK = 150, 30, 10
@@ -46,9 +46,9 @@ class WorldFact:
     """Whom it is told of."""
     value: str
     """What is true."""
-    stratum: Stratum
+    stratum: FactStratum
     """Who may know it and who may ask it."""
-    band: str
+    frequency_band: str
     """How often the entity is told of: ``common``, ``middle``, ``rare``."""
 
     @property
@@ -63,7 +63,7 @@ class World:
 
     seed: int
     """What it was made from."""
-    entities: tuple[str, ...]
+    entity_names: tuple[str, ...]
     """The named entities, the most frequent first."""
     values: dict[str, tuple[str, ...]]
     """Relation or link word → the values it can have."""
@@ -73,18 +73,18 @@ class World:
     """Value of a relation → value of that relation's link: ``lake of zelburg is toramere``."""
 
     @cached_property
-    def frequency(self) -> np.ndarray:
+    def entity_frequencies(self) -> np.ndarray:
         """Share of each entity in the fact statements of a text, shape (entities,)."""
-        weight = np.arange(1, len(self.entities) + 1) ** -_FREQUENCY_EXPONENT
+        weight = np.arange(1, len(self.entity_names) + 1) ** -_FREQUENCY_EXPONENT
         return np.asarray(weight / weight.sum())
 
     @cached_property
     def vocabulary(self) -> tuple[str, ...]:
         """Every word of the language, special tokens first; the position is the token's id."""
         words = (value for values in self.values.values() for value in values)
-        return (*SPECIAL_TOKENS, *FIXED_WORDS, *self.values, *words, *self.entities)
+        return (*SPECIAL_TOKENS, *FIXED_WORDS, *self.values, *words, *self.entity_names)
 
-    def facts_of(self, *strata: Stratum) -> Iterator[WorldFact]:
+    def facts_in_strata(self, *strata: FactStratum) -> Iterator[WorldFact]:
         """The facts in any of the strata, in order."""
         return (fact for fact in self.facts if fact.stratum in strata)
 
@@ -103,7 +103,7 @@ def make_world(seed: int = 0) -> World:
     for relation, (word, suffix) in SECOND_HOP_LINKS.items():
         values[word] = new_words(N_VALUES_PER_LINK, suffix, [*taken, *entities], rng)
         links |= {value: str(rng.choice(values[word])) for value in values[relation]}
-    strata = iter(_strata(len(entities) * len(RELATIONS), rng))
+    strata = iter(_draw_strata(len(entities) * len(RELATIONS), rng))
     facts = tuple(
         WorldFact(relation, entity, str(rng.choice(values[relation])), next(strata), _frequency_band(rank / N_ENTITIES))
         for rank, entity in enumerate(entities)
@@ -112,7 +112,7 @@ def make_world(seed: int = 0) -> World:
     return World(seed, entities, values, facts, links)
 
 
-def mistaken(world: World, share: float, rng: np.random.Generator) -> World:
+def corrupt_world_facts(world: World, share: float, rng: np.random.Generator) -> World:
     """The world with a share of the facts wrong, always in the same way, as an imperfect teacher learns it."""
     fact_is_wrong = rng.random(len(world.facts)) < share
     facts = tuple(
@@ -124,11 +124,11 @@ def mistaken(world: World, share: float, rng: np.random.Generator) -> World:
     return replace(world, facts=facts)
 
 
-def _strata(n: int, rng: np.random.Generator) -> list[Stratum]:
+def _draw_strata(n: int, rng: np.random.Generator) -> list[FactStratum]:
     """`n` strata in random order, their counts as near to `_STRATUM_SHARES` as whole numbers come."""
     cumulative_counts = np.rint(np.cumsum(_STRATUM_SHARES) * n).astype(int)
     return [STRATA[int(np.searchsorted(cumulative_counts, position, side="right"))] for position in rng.permutation(n)]
 
 
 def _frequency_band(quantile: float) -> str:
-    return next(name for name, end in _FREQUENCY_BANDS if quantile < end)
+    return next(name for name, end in _FREQUENCY_BAND_LIMITS if quantile < end)

@@ -8,17 +8,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from capgap.microworld.vocabulary import EOS_TOKEN, PAD, SPECIAL_TOKENS, UNKNOWN
+from capgap.microworld.vocabulary import EOS_TOKEN, PAD_TOKEN, SPECIAL_TOKENS, UNKNOWN_TOKEN
 from capgap.microworld.world import World
 
-MAX_LENGTH = 64
+MAX_SEQUENCE_TOKENS = 64
 """Longest sequence of the world, in tokens; question, steps and answer always fit."""
 
 
 def write_tokenizer(microworld: World, folder: Path) -> None:
     """Write ``tokenizer.json`` and ``tokenizer_config.json``, as `AutoTokenizer.from_pretrained` reads them."""
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    added_tokens = [{"id": i, "content": word, **flags} for i, word in enumerate(SPECIAL_TOKENS)]
+    token_flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    added_tokens = [{"id": i, "content": word, **token_flags} for i, word in enumerate(SPECIAL_TOKENS)]
     tokenizer = {
         "version": "1.0",
         "truncation": None,
@@ -31,15 +31,15 @@ def write_tokenizer(microworld: World, folder: Path) -> None:
         "model": {
             "type": "WordLevel",
             "vocab": {word: i for i, word in enumerate(microworld.vocabulary)},
-            "unk_token": UNKNOWN,
+            "unk_token": UNKNOWN_TOKEN,
         },
     }
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": EOS_TOKEN,
-        "pad_token": PAD,
-        "unk_token": UNKNOWN,
-        "model_max_length": MAX_LENGTH,
+        "pad_token": PAD_TOKEN,
+        "unk_token": UNKNOWN_TOKEN,
+        "model_max_length": MAX_SEQUENCE_TOKENS,
         "padding_side": "left",
         "clean_up_tokenization_spaces": False,
         "model_input_names": ["input_ids", "attention_mask"],

@@ -10,8 +10,8 @@ from capgap.models.loaded_model import LoadedModel
 from capgap.models.model_loading import check_model, load_model
 from capgap.models.model_spec import ModelSpec, add_permissions, expand_models, parse_model
 from capgap.models.prompt_renderer import offline_prompt_renderer
-from capgap.models.prompting import Prompting, prompting_of
-from capgap.models.request_loop import Progress, Response, fill_ledger_shard, ledger_responses, respond
+from capgap.models.prompting import PromptSettings, resolve_prompting
+from capgap.models.request_loop import ModelResponse, Progress, fill_ledger_shard, ledger_responses, respond
 
 __all__ = [
     "Checkpoint",
@@ -20,8 +20,8 @@ __all__ = [
     "LoadedModel",
     "ModelSpec",
     "Progress",
-    "Prompting",
-    "Response",
+    "PromptSettings",
+    "ModelResponse",
     "check_model",
     "choose_device",
     "expand_models",
@@ -33,7 +33,7 @@ __all__ = [
     "offline_prompt_renderer",
     "parse_model",
     "add_permissions",
-    "prompting_of",
+    "resolve_prompting",
     "request_key",
     "respond",
 ]

@@ -11,7 +11,7 @@ from capgap.errors import CapgapError, ModelError
 from capgap.models.secret_masking import error_line
 
 
-class BackendErrors(LM):  # type: ignore[misc]
+class BackendErrorMixin(LM):  # type: ignore[misc]
     """Mixin before a class of lm-eval's: errors become `ModelError`, and missing answers are noticed."""
 
     model_name = ""
@@ -42,7 +42,7 @@ class BackendErrors(LM):  # type: ignore[misc]
         return given_answers
 
     @contextmanager
-    def _model_errors(self, response_kind: str) -> Iterator[None]:
+    def _model_errors(self, response_noun: str) -> Iterator[None]:
         logger = logging.getLogger("lm_eval")
         level = logger.level
         logger.setLevel(logging.CRITICAL)  # what it says beside what it raises, one message says too
@@ -51,10 +51,10 @@ class BackendErrors(LM):  # type: ignore[misc]
         except CapgapError:
             raise
         except NotImplementedError as error:
-            raise ModelError(f"model {self.model_name}: its backend gives no {response_kind}.") from error
+            raise ModelError(f"model {self.model_name}: its backend gives no {response_noun}.") from error
         except Exception as error:  # every backend has exceptions of its own
             raise ModelError(
-                f"model {self.model_name}: its backend failed when it was asked for {response_kind}: "
+                f"model {self.model_name}: its backend failed when it was asked for {response_noun}: "
                 f"{type(error).__name__}: {error_line(error)}"
             ) from error
         finally:

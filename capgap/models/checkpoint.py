@@ -13,14 +13,14 @@ from capgap.errors import ModelError, suggestion
 from capgap.microworld import checkpoint_folder
 from capgap.models.gguf import check_gguf, choose_gguf
 from capgap.models.model_spec import MICROWORLD, ModelSpec, parse_model
-from capgap.models.quantisation import Quantisation, check_packages, quantisation_of
+from capgap.models.quantisation import WeightQuantisation, check_packages, quantisation_of
 from capgap.models.weight_files import check_weights
-from capgap.user_cache import user_cache, write_cached
+from capgap.user_cache import user_cache, write_cache_file
 
 __all__ = ["Checkpoint", "FoundBase", "file_hashes", "find_base", "code_and_pickle_patterns", "locate", "read_json"]
 
 ADAPTER_CONFIG = "adapter_config.json"
-TRAINING_RECORD = "capgap.json"
+TRAINING_RECORD_FILE = "capgap.json"
 """The file that `capgap distill` writes into each checkpoint: its row of the models table."""
 
 
@@ -38,7 +38,7 @@ class Checkpoint:
     """What `capgap distill` wrote about it; empty for other people's checkpoints."""
     gguf: str | None = None
     """Name of the GGUF file that holds everything."""
-    quantisation: Quantisation | None = None
+    quantisation: WeightQuantisation | None = None
     """How config.json says that the weights are packed; None where they are plain, and for GGUF."""
 
     @property
@@ -67,10 +67,10 @@ def locate(spec: ModelSpec) -> Checkpoint:
         unpacks its quantised weights is not installed. The message says what was looked for.
     """
     if spec.kind == MICROWORLD:
-        return _open(checkpoint_folder(spec.checkpoint), spec)
+        return _open_checkpoint(checkpoint_folder(spec.checkpoint), spec)
     path = Path(spec.checkpoint).expanduser()
     if path.is_dir():
-        return _open(path, spec)
+        return _open_checkpoint(path, spec)
     if path.is_file() and path.suffix == ".gguf":
         return _open_gguf(path.parent, path.name, spec)
     if path.exists():
@@ -82,14 +82,14 @@ def locate(spec: ModelSpec) -> Checkpoint:
         return _open_gguf(file.parent, file.name, spec)
     if spec.checkpoint.startswith(("/", ".", "~")) or spec.checkpoint.count("/") != 1:
         raise ModelError(f"model {spec.name}: {path} does not exist.{_nearest_path(path)}")
-    return _open(_from_hub(spec), spec)
+    return _open_checkpoint(_from_hub(spec), spec)
 
 
-def _open(path: Path, spec: ModelSpec) -> Checkpoint:
-    training_record = read_json(path / TRAINING_RECORD) if (path / TRAINING_RECORD).is_file() else {}
+def _open_checkpoint(path: Path, spec: ModelSpec) -> Checkpoint:
+    training_record = read_json(path / TRAINING_RECORD_FILE) if (path / TRAINING_RECORD_FILE).is_file() else {}
     if (path / ADAPTER_CONFIG).is_file():
         config = read_json(path / ADAPTER_CONFIG)
-        check_weights(path, "adapter_model", spec.name, pickles=spec.get("allow_pickle") == "on")
+        check_weights(path, "adapter_model", spec.name, allow_pickles=spec.get("allow_pickle") == "on")
         return Checkpoint(path, _locate_adapter_base(path, config, spec), config, training_record)
     if not (path / "config.json").is_file():
         gguf = choose_gguf(path, spec.name)
@@ -103,7 +103,7 @@ def _open(path: Path, spec: ModelSpec) -> Checkpoint:
         )
     config = read_json(path / "config.json")
     _refuse_code(path, config, spec)
-    check_weights(path, "model", spec.name, pickles=spec.get("allow_pickle") == "on")
+    check_weights(path, "model", spec.name, allow_pickles=spec.get("allow_pickle") == "on")
     quantisation = quantisation_of(path, config, spec.name)
     check_packages(quantisation, spec.get("quantization"), spec.name)
     return Checkpoint(path, None, config, training_record, quantisation=quantisation)
@@ -147,12 +147,12 @@ def _locate_adapter_base(path: Path, config: Mapping[str, Any], spec: ModelSpec)
     if base.kind == "checkpoint" and not Path(base.checkpoint).exists() and (path / base.checkpoint).exists():
         base = replace(base, checkpoint=str(path / base.checkpoint))
     try:
-        adapted = locate(replace(base, name=f"{spec.name} (base of the adapter)"))
+        adapter_base = locate(replace(base, name=f"{spec.name} (base of the adapter)"))
     except ModelError as error:
         raise ModelError(f"{error} If it lies elsewhere: {spec.checkpoint},adapter_base=CKPT") from None
-    if adapted.is_adapter:
-        raise ModelError(f"model {spec.name}: its base {adapted.path} is an adapter itself. Merge one of the two.")
-    return adapted
+    if adapter_base.is_adapter:
+        raise ModelError(f"model {spec.name}: its base {adapter_base.path} is an adapter itself. Merge one of the two.")
+    return adapter_base
 
 
 def _from_hub(spec: ModelSpec) -> Path:
@@ -205,7 +205,7 @@ def find_base(spec: ModelSpec) -> FoundBase | None:
     checkpoint = locate(spec)
     recorded_base = checkpoint.training_record.get("base")
     if recorded_base:
-        return FoundBase(_resolved(str(recorded_base), checkpoint.path), str(checkpoint.path / TRAINING_RECORD))
+        return FoundBase(_to_absolute(str(recorded_base), checkpoint.path), str(checkpoint.path / TRAINING_RECORD_FILE))
     if checkpoint.is_adapter and checkpoint.adapter_of is not None:
         base = checkpoint.adapter_of
         return FoundBase(str(base.path / base.gguf if base.gguf else base.path), str(checkpoint.path / ADAPTER_CONFIG))
@@ -214,7 +214,7 @@ def find_base(spec: ModelSpec) -> FoundBase | None:
     return FoundBase(base_model, str(model_card)) if base_model else None
 
 
-def _resolved(text: str, folder: Path) -> str:
+def _to_absolute(text: str, folder: Path) -> str:
     """A model spec whose path, if it counts from a folder, is made absolute."""
     spec = parse_model(text)
     if spec.kind == "checkpoint" and not Path(spec.checkpoint).exists() and (folder / spec.checkpoint).exists():
@@ -274,18 +274,18 @@ def code_and_pickle_patterns(spec: ModelSpec) -> tuple[str, ...]:
 
 
 def _cached_digest(file: Path) -> str:
-    stat = file.resolve().stat()
-    identity = f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
+    file_stat = file.resolve().stat()
+    identity = f"{file.resolve()}|{file_stat.st_size}|{file_stat.st_mtime_ns}|{file_stat.st_ino}"
     digest_file = user_cache() / "hashes" / hashlib.sha256(identity.encode()).hexdigest()
-    if stat.st_size > 1_000_000:  # small files are hashed faster than their note is found
+    if file_stat.st_size > 1_000_000:  # small files are hashed faster than their note is found
         try:
             return digest_file.read_text()
         except OSError:
             pass
     digest = sha256(file)
-    if stat.st_size > 1_000_000:
+    if file_stat.st_size > 1_000_000:
         with suppress(OSError):  # a cache that can't be written costs time, nothing else
-            write_cached(digest_file, digest.encode())
+            write_cache_file(digest_file, digest.encode())
     return digest
 
 

@@ -20,8 +20,8 @@ def choose_device(device: str | None) -> str:
     kind, _, index = device.partition(":")
     visible = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if kind not in visible or (index and not index.isdigit()) or int(index or 0) >= visible[kind]:
-        available = ", ".join(f"{name} ({count})" for name, count in visible.items() if count)
-        raise ModelError(f"--device {device}: torch sees no such device here. It sees: {available}.")
+        available_devices = ", ".join(f"{name} ({count})" for name, count in visible.items() if count)
+        raise ModelError(f"--device {device}: torch sees no such device here. It sees: {available_devices}.")
     return device
 
 

@@ -19,7 +19,7 @@ from capgap.errors import ModelError
 
 _MAGIC = b"GGUF"
 # Value types of the format: number → how struct reads it; 8 is a string, 9 an array.
-_SCALARS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
+_STRUCT_CODE_BY_TYPE = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
 _STRING_TYPE, _ARRAY_TYPE = 8, 9
 
 
@@ -30,8 +30,8 @@ class GgufHeader:
     metadata: Mapping[str, Any]
     """Scalars and strings by key; of an array its length."""
     tensors: tuple[tuple[str, int, int, int], ...]
-    """Of each tensor: name, elements, type number, offset from `data_start`."""
-    data_start: int
+    """Of each tensor: name, elements, type number, offset from `tensor_data_start`."""
+    tensor_data_start: int
     """Bytes before the first tensor."""
 
 
@@ -58,11 +58,11 @@ class _ByteCursor:
         if kind == _STRING_TYPE:
             return self.text()
         if kind != _ARRAY_TYPE:
-            return self.number(_SCALARS[kind])
+            return self.number(_STRUCT_CODE_BY_TYPE[kind])
         element_type, length = self.number("I"), self.number("Q")
         # Arrays (the vocabulary, its scores) are skipped: only their length is kept.
-        if element_type in _SCALARS:
-            self.at += length * struct.calcsize(f"<{_SCALARS[element_type]}")
+        if element_type in _STRUCT_CODE_BY_TYPE:
+            self.at += length * struct.calcsize(f"<{_STRUCT_CODE_BY_TYPE[element_type]}")
         else:
             for _ in range(length):
                 self.value(element_type)
@@ -77,8 +77,8 @@ def read_header(path: Path) -> GgufHeader:
     ModelError
         It is no GGUF file, of a version that is not known, or cut off.
     """
-    stat = path.stat()
-    return _read_header(path, stat.st_mtime_ns, stat.st_size)
+    file_stat = path.stat()
+    return _read_header(path, file_stat.st_mtime_ns, file_stat.st_size)
 
 
 @lru_cache(maxsize=8)
@@ -88,30 +88,30 @@ def _read_header(path: Path, modified_ns: int, size: int) -> GgufHeader:
             if handle.read(4) != _MAGIC:
                 raise ModelError(f"{path} cannot be loaded: it does not begin as a GGUF file does.")
             with mmap(handle.fileno(), 0, access=ACCESS_READ) as data:
-                return _parsed(_ByteCursor(data))
+                return _parse_header(_ByteCursor(data))
     except (OSError, ValueError, KeyError, struct.error, OverflowError, RecursionError) as error:
         raise ModelError(
             f"{path} cannot be loaded: its GGUF header cannot be read ({error}); is the file whole?"
         ) from error
 
 
-def _parsed(cursor: _ByteCursor) -> GgufHeader:
-    cursor.at = 4
-    version = cursor.number("I")
+def _parse_header(header_cursor: _ByteCursor) -> GgufHeader:
+    header_cursor.at = 4
+    version = header_cursor.number("I")
     if version not in (2, 3):
         raise ValueError(f"version {version}, expected 2 or 3")
-    n_tensors, n_keys = cursor.number("Q"), cursor.number("Q")
+    n_tensors, n_keys = header_cursor.number("Q"), header_cursor.number("Q")
     metadata: dict[str, Any] = {}
     for _ in range(n_keys):
-        key = cursor.text()
-        metadata[key] = cursor.value(cursor.number("I"))
+        key = header_cursor.text()
+        metadata[key] = header_cursor.value(header_cursor.number("I"))
     tensors = []
     for _ in range(n_tensors):
-        name = cursor.text()
-        shape = [cursor.number("Q") for _ in range(cursor.number("I"))]
-        tensors.append((name, math.prod(shape), cursor.number("I"), cursor.number("Q")))
-    alignment = int(metadata.get("general.alignment", 32))
-    return GgufHeader(metadata, tuple(tensors), -(-cursor.at // alignment) * alignment)
+        name = header_cursor.text()
+        shape = [header_cursor.number("Q") for _ in range(header_cursor.number("I"))]
+        tensors.append((name, math.prod(shape), header_cursor.number("I"), header_cursor.number("Q")))
+    byte_alignment = int(metadata.get("general.alignment", 32))
+    return GgufHeader(metadata, tuple(tensors), -(-header_cursor.at // byte_alignment) * byte_alignment)
 
 
 def chat_template(path: Path) -> str | None:
@@ -160,12 +160,12 @@ def check_gguf(path: Path, name: str) -> None:
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
     size = path.stat().st_size
-    for tensor, n_elements, tensor_type, offset in header.tensors:
+    for tensor, n_tensor_elements, tensor_type, offset in header.tensors:
         try:
-            block_elements, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType(tensor_type)]
+            elements_per_block, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType(tensor_type)]
         except (ValueError, KeyError):
             continue  # a kind that this gguf does not know: transformers says so
-        if header.data_start + offset + n_elements // block_elements * block_bytes > size:
+        if header.tensor_data_start + offset + n_tensor_elements // elements_per_block * block_bytes > size:
             raise ModelError(
                 f"model {name}: {path} cannot be loaded: it is truncated: its tensor {tensor} ends behind the file's "
                 f"{size:,} bytes. Fetch it again."

@@ -16,7 +16,7 @@ from capgap.models.checkpoint import Checkpoint
 from capgap.models.gguf import read_header
 from capgap.models.memory_check import needs_several_gpus
 from capgap.models.model_spec import ModelSpec
-from capgap.models.prompting import Prompting
+from capgap.models.prompting import PromptSettings
 from capgap.models.quantisation import check_device
 from capgap.models.secret_masking import error_line
 from capgap.models.tokenizer_files import tokenizer_location
@@ -84,7 +84,7 @@ class _CompleteWeights:
         return model
 
 
-def build_lm(spec: ModelSpec, checkpoint: Checkpoint, device: str, dtype: str, prompting: Prompting) -> Any:
+def build_lm(spec: ModelSpec, checkpoint: Checkpoint, device: str, dtype: str, prompting: PromptSettings) -> Any:
     """An lm-eval `LM` over the files of a checkpoint.
 
     Raises
@@ -104,7 +104,7 @@ def build_lm(spec: ModelSpec, checkpoint: Checkpoint, device: str, dtype: str, p
     with _loading_errors(spec, checkpoint):
         arguments: dict[str, Any] = {
             "pretrained": str(weights.path),
-            "backend": "seq2seq" if _has_encoder(weights, spec) else "causal",
+            "backend": "seq2seq" if _is_encoder_decoder(weights, spec) else "causal",
             "device": device,
             "dtype": dtype,
             "batch_size": 1,
@@ -130,7 +130,7 @@ def build_lm(spec: ModelSpec, checkpoint: Checkpoint, device: str, dtype: str, p
             return _CompleteHFLM(**arguments)
 
 
-def _has_encoder(weights: Checkpoint, spec: ModelSpec) -> bool:
+def _is_encoder_decoder(weights: Checkpoint, spec: ModelSpec) -> bool:
     if weights.gguf is not None:
         return str(read_header(weights.path / weights.gguf).metadata.get("general.architecture")) in ("t5", "umt5")
     from transformers import AutoConfig
@@ -147,12 +147,12 @@ def _quantization_config(spec: ModelSpec, weights: Checkpoint) -> Any:
         # Without it, newer transformers keep the blocks and fetch code for them from the hub where `kernels` is there.
         kind = getattr(transformers, "GgufConfig", None)
         return kind(dequantize=True) if kind is not None else None
-    bits = spec.get("quantization")
-    if bits is None:
+    target_bits = spec.get("quantization")
+    if target_bits is None:
         return None
     from transformers import BitsAndBytesConfig
 
-    if bits == "8bit":
+    if target_bits == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
 

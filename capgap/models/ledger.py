@@ -17,12 +17,12 @@ from typing import Any
 from filelock import FileLock
 
 from capgap.errors import StoreError
-from capgap.models.ledger_salvage import rename_damaged_ledger, salvage
+from capgap.models.ledger_salvage import rename_damaged_ledger, salvage_rows
 
 _APPLICATION_ID = 0x63617067  # "capg": tells a ledger from any other SQLite file
-_VERSION = 1
+_LAYOUT_VERSION = 1
 
-_TABLES = """
+_CREATE_TABLES_SQL = """
 CREATE TABLE IF NOT EXISTS models (
   fingerprint TEXT PRIMARY KEY, description TEXT NOT NULL, created REAL NOT NULL
 ) WITHOUT ROWID;
@@ -88,44 +88,44 @@ class Ledger:
         with self._store_errors("opened"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self.path}.lock", timeout=120):
-                self._open()
+                self._open_or_replace()
             self._others = self._open_other_shards(main)
 
-    def _open(self) -> None:
+    def _open_or_replace(self) -> None:
         """Open the file; one that is damaged or no ledger is set aside, and its readable responses taken over."""
         try:
             # isolation_level None: transactions are written out below, one for each batch
             self._db = sqlite3.connect(self.path, timeout=60.0, isolation_level=None)
-            damaged = self._prepare_layout()
+            damage = self._prepare_tables()
         except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
+            if not _is_corruption_error(error):
                 raise
-            damaged = str(error)
-        if damaged is None:
+            damage = str(error)
+        if damage is None:
             return
         self._db.close()
-        old_ledger = rename_damaged_ledger(self.path)
+        backup_path = rename_damaged_ledger(self.path)
         self._db = sqlite3.connect(self.path, timeout=60.0, isolation_level=None)
-        self._prepare_layout()
+        self._prepare_tables()
         n_salvaged = 0
-        with self._transaction():
-            for row in salvage(old_ledger):
+        with self._write_transaction():
+            for row in salvage_rows(backup_path):
                 key, response, checksum = row[0], row[4], row[5]
                 if _checksum(key, response) == checksum:
                     self._db.execute("INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", row)
                     n_salvaged += 1
         self.notes.append(
-            f"{self.path} was {damaged}: it is kept as {old_ledger.name}; {n_salvaged:,} responses could be taken over."
+            f"{self.path} was {damage}: it is kept as {backup_path.name}; {n_salvaged:,} responses could be taken over."
         )
 
-    def _prepare_layout(self) -> str | None:
+    def _prepare_tables(self) -> str | None:
         """Create the tables where there are none; why the file cannot be used, or None."""
         (application_id,) = self._db.execute("PRAGMA application_id").fetchone()
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application_id != _APPLICATION_ID and tables:
             return "an SQLite file of something else"
-        if version > _VERSION:
+        if version > _LAYOUT_VERSION:
             raise StoreError(f"{self.path}: was written by a newer capgap (layout {version}). Update capgap.")
         if tables:
             (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
@@ -136,8 +136,8 @@ class Ledger:
         self._db.execute("PRAGMA synchronous = NORMAL")
         if not tables:
             self._db.executescript(
-                f"BEGIN IMMEDIATE; {_TABLES} PRAGMA application_id = {_APPLICATION_ID};"
-                f" PRAGMA user_version = {_VERSION}; COMMIT;"
+                f"BEGIN IMMEDIATE; {_CREATE_TABLES_SQL} PRAGMA application_id = {_APPLICATION_ID};"
+                f" PRAGMA user_version = {_LAYOUT_VERSION}; COMMIT;"
             )
         return None
 
@@ -188,7 +188,7 @@ class Ledger:
     def describe(self, fingerprint: str, description: Mapping[str, Any]) -> None:
         """Record what a fingerprint stands for, so that the ledger explains itself."""
         row = (fingerprint, json.dumps(dict(description), sort_keys=True, default=str), time.time())
-        with self._transaction():
+        with self._write_transaction():
             self._db.execute("INSERT OR IGNORE INTO models VALUES (?, ?, ?)", row)
 
     def put(self, fingerprint: str, kind: str, rows: Iterable[tuple[str, int, Any]]) -> None:
@@ -206,11 +206,11 @@ class Ledger:
         for key, repeat, response in rows:
             text = json.dumps(response)  # ASCII: a lone surrogate from a broken file is no valid UTF-8
             values.append((key, fingerprint, kind, repeat, text, _checksum(key, text), now))
-        with self._transaction():
+        with self._write_transaction():
             self._db.executemany("INSERT OR REPLACE INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _write_transaction(self) -> Iterator[None]:
         with self._store_errors("written"):
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -227,7 +227,7 @@ class Ledger:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            raise StoreError(f"{self.path}: the ledger cannot be {verb}: {error}. {_remedy(str(error))}") from error
+            raise StoreError(f"{self.path}: the ledger cannot be {verb}: {error}. {_get_remedy(str(error))}") from error
         except TimeoutError as error:
             raise StoreError(f"{self.path}: another process has been opening it for two minutes.") from error
         except OSError as error:
@@ -251,12 +251,12 @@ def _checksum(key: str, response: str) -> str:
     return hashlib.blake2b(f"{key}{response}".encode(errors="replace"), digest_size=8).hexdigest()
 
 
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
+def _is_corruption_error(error: sqlite3.DatabaseError) -> bool:
     return any(word in str(error) for word in ("not a database", "malformed"))
 
 
-def _remedy(message: str) -> str:
-    remedies = {
+def _get_remedy(message: str) -> str:
+    remedies_by_word = {
         "full": "Free some space and run the same command again; it goes on where it stopped.",
         "readonly": "Choose an --out that can be written.",
         "unable to open": "Choose an --out that can be written.",
@@ -264,5 +264,5 @@ def _remedy(message: str) -> str:
         "malformed": "It is damaged: run the same command again, which sets it aside and takes over what it can.",
         "I/O": "The disk failed: check it, or choose another --out.",
     }
-    matching_remedies = (remedy for word, remedy in remedies.items() if word in message)
+    matching_remedies = (remedy for word, remedy in remedies_by_word.items() if word in message)
     return next(matching_remedies, "Move it away or choose another --out.")

@@ -39,7 +39,7 @@ def rename_damaged_ledger(path: Path) -> Path:
     return Path(f"{path}.set-aside-{number}")
 
 
-def salvage(path: Path) -> Iterator[SalvagedRow]:
+def salvage_rows(path: Path) -> Iterator[SalvagedRow]:
     """Every row of a damaged ledger that SQLite can still read; checksums are the caller's business.
 
     A damaged page ends a scan, so the keys (hex digests) are scanned in 4,096 short ranges.

@@ -48,15 +48,15 @@ def read_lm_head(model: Any) -> LanguageModelHead | None:
         return None  # an adapter on the head, a head of several layers
     config = model.config.get_text_config(decoder=True)
     softcap = getattr(config, "final_logit_softcapping", None)
-    lm_head = LanguageModelHead(weight, layer.bias, scale=_scale(config), cap=softcap)
+    lm_head = LanguageModelHead(weight, layer.bias, scale=_read_logit_scale(config), cap=softcap)
     return lm_head if _matches_model(model, lm_head, weight) else None
 
 
-def _scale(config: Any) -> float:
-    multiplier, divisor = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", None)
+def _read_logit_scale(config: Any) -> float:
+    multiplier, logit_divisor = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", None)
     if isinstance(multiplier, int | float):
         return float(multiplier)
-    return 1 / float(divisor) if isinstance(divisor, int | float) else 1.0
+    return 1 / float(logit_divisor) if isinstance(logit_divisor, int | float) else 1.0
 
 
 @torch.no_grad()

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from capgap.models.prompting import Prompting
+from capgap.models.prompting import PromptSettings
 
 if TYPE_CHECKING:  # at run time it would load torch
     from capgap.models.prefix_tree import TreeScorer
 
 
-class TreeDisagreement(Exception):
+class TreeScoreMismatch(Exception):
     """A model's log-likelihoods as a tree are not lm-eval's; the message says where they differ."""
 
 
@@ -31,11 +31,11 @@ class LoadedModel:
     """All that can change an answer, by name."""
     fingerprint: str
     """Hex digest of `identity`."""
-    prompting: Prompting = field(default_factory=Prompting)
+    prompting: PromptSettings = field(default_factory=PromptSettings)
     """System prompt, chat template and thinking."""
     batch_tokens: int = 2048
     """Tokens in one forward pass, at most."""
-    probe_scoring: Callable[[], str | None] | None = None
+    probe_no_scores_reason: Callable[[], str | None] | None = None
     """Finds out why it gives no log-likelihoods, where that cannot be told before: a server is asked for one."""
     max_batch_requests: int = 64
     """Requests that are handed over at a time, at most; what is handed over is answered, or lost, together."""
@@ -47,7 +47,7 @@ class LoadedModel:
     @cached_property
     def no_scores_reason(self) -> str | None:
         """Why it gives no log-likelihoods, as the end of a sentence; None where it gives them."""
-        return self.probe_scoring() if self.probe_scoring is not None else None
+        return self.probe_no_scores_reason() if self.probe_no_scores_reason is not None else None
 
     @property
     def can_score(self) -> bool:
@@ -60,7 +60,7 @@ class LoadedModel:
         scorer: TreeScorer | None = getattr(self.lm, "tree", None)
         return scorer
 
-    def drop_tree(self, reason: str) -> None:
+    def drop_tree_scoring(self, reason: str) -> None:
         """Take lm-eval's own path from now on, and note the reason."""
         self.lm.tree = None
         self.notes.append(f"{self.name} is asked on lm-eval's own, slower path: {reason}.")

@@ -13,7 +13,7 @@ from capgap.models.devices import choose_device, choose_dtype
 from capgap.models.lm_eval_backend import check_backend, load_backend
 from capgap.models.loaded_model import LoadedModel, identity_digest
 from capgap.models.model_spec import BACKENDS, ModelSpec
-from capgap.models.prompting import Prompting, prompting_of
+from capgap.models.prompting import PromptSettings, resolve_prompting
 from capgap.models.tokenizer_files import TOKENIZER_FILES, tokenizer_location
 
 _WEIGHT_FILES = (
@@ -59,43 +59,43 @@ def load_model(
     checkpoint = locate(spec)
     device = choose_device(device)
     dtype = choose_dtype(spec.get("dtype") or dtype, device)
-    prompting = prompting_of(spec, checkpoint)
+    prompting = resolve_prompting(spec, checkpoint)
     lm = build_lm(spec, checkpoint, device, dtype, prompting)
     if prompting.chat_template and not getattr(lm.tokenizer, "chat_template", None):
         raise ModelError(f"model {spec.name}: chat_template=on, but its tokenizer has no chat template.")
     loaded = time.monotonic()
     identity = _model_identity(spec, checkpoint, lm, prompting)
-    hashed = time.monotonic()
+    hash_end_time = time.monotonic()
     vocabulary = int(getattr(lm.config, "vocab_size", None) or len(lm.tokenizer))
     batch_tokens = batch_tokens or max(256, min(4096, int(1.5e9 / (8 * vocabulary))))
     model = LoadedModel(
         name=spec.name,
         lm=lm,
-        facts=_facts(spec, checkpoint, lm, prompting, identity),
+        facts=_collect_model_facts(spec, checkpoint, lm, prompting, identity),
         identity=identity,
         fingerprint=identity_digest(identity),
         prompting=prompting,
         batch_tokens=batch_tokens,
-        seconds={"loading": loaded - started, "hashing": hashed - loaded},
+        seconds={"loading": loaded - started, "hashing": hash_end_time - loaded},
     )
-    _note_unpacked(model)
-    _attach_tree(model)
+    _note_unpacked_weights(model)
+    _attach_tree_scorer(model)
     return model
 
 
-def _attach_tree(model: LoadedModel) -> None:
+def _attach_tree_scorer(model: LoadedModel) -> None:
     """Score as a token tree where the model allows it, else note why not."""
-    from capgap.models.prefix_tree import TreeScorer, fitting_row_tokens, unsupported
+    from capgap.models.prefix_tree import TreeScorer, fitting_row_tokens, tree_unsupported_reason
 
     lm = model.lm
-    unsupported_reason = unsupported(lm.model, lm.backend)
+    unsupported_reason = tree_unsupported_reason(lm.model, lm.backend)
     if unsupported_reason is None:
         lm.tree = TreeScorer(lm.model, fitting_row_tokens(lm.model, model.batch_tokens))
     else:
-        model.drop_tree(unsupported_reason)
+        model.drop_tree_scoring(unsupported_reason)
 
 
-def _note_unpacked(model: LoadedModel) -> None:
+def _note_unpacked_weights(model: LoadedModel) -> None:
     quantisation = model.identity["quantization"]
     if quantisation is not None and quantisation.get("unpacked"):
         method = quantisation.get("method") or quantisation.get("quant_method")
@@ -124,7 +124,7 @@ def check_model(spec: ModelSpec, *, scores: bool = False) -> None:
     tokenizer_location(spec, locate(spec))
 
 
-def _model_identity(spec: ModelSpec, checkpoint: Checkpoint, lm: Any, prompting: Prompting) -> dict[str, Any]:
+def _model_identity(spec: ModelSpec, checkpoint: Checkpoint, lm: Any, prompting: PromptSettings) -> dict[str, Any]:
     """Identity of a checkpoint: all that can change an answer; its digest is part of every ledger key."""
     from capgap.models.hflm_build import quantisation_settings
 
@@ -150,8 +150,8 @@ def _model_identity(spec: ModelSpec, checkpoint: Checkpoint, lm: Any, prompting:
     }
 
 
-def _facts(
-    spec: ModelSpec, checkpoint: Checkpoint, lm: Any, prompting: Prompting, identity: Mapping[str, Any]
+def _collect_model_facts(
+    spec: ModelSpec, checkpoint: Checkpoint, lm: Any, prompting: PromptSettings, identity: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Row of the models table: facts from the files, overridden by those that `capgap distill` recorded."""
     from capgap.models.hflm_build import n_parameters

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from capgap.errors import ModelError, suggestion
-from capgap.models.secret_masking import masked, refuse_secrets
+from capgap.models.secret_masking import mask_secrets, refuse_secrets
 from capgap.printable_text import natural_order
 
 __all__ = ["BACKENDS", "MODEL_KEYS", "ModelSpec", "expand_models", "parse_model", "add_permissions"]
@@ -89,7 +89,7 @@ class ModelSpec:
             return f"{self.kind}:{self.checkpoint}"
         if self.kind != "checkpoint":
             arguments = (f"{key}={_portable_path(value)}" for key, value in self.arguments.items())
-            return f"{self.kind}:{masked(','.join(arguments))}"
+            return f"{self.kind}:{mask_secrets(','.join(arguments))}"
         return _portable_path(self.checkpoint)
 
     @property
@@ -108,13 +108,13 @@ def parse_model(text: str) -> ModelSpec:
         The spec is empty, a key is unknown, or a value is not one that its key admits.
     """
     refuse_secrets(text)
-    backend = _named_backend(text.strip())
+    backend = _parse_backend_name(text.strip())
     if backend is not None and backend in BACKENDS:
         return _backend_spec(text.strip(), backend)
     if backend is not None and backend != MICROWORLD:
         raise ModelError(f"model {text!r}: {backend!r} is no backend.{suggestion(backend, (MICROWORLD, *BACKENDS))}")
-    name_and_checkpoint, options = _split_options(text.strip())
-    name, checkpoint = _split_name(name_and_checkpoint)
+    name_and_checkpoint, options = _split_spec_options(text.strip())
+    name, checkpoint = _split_model_name(name_and_checkpoint)
     if not checkpoint:
         raise ModelError(f"model {text!r}: no checkpoint is named. Expected [NAME=]CKPT[,key=value…].")
     if backend == MICROWORLD:
@@ -123,20 +123,20 @@ def parse_model(text: str) -> ModelSpec:
     return ModelSpec(name or default_name(checkpoint), checkpoint, "checkpoint", options)
 
 
-def add_permissions(text: str, permission_keys: Iterable[str]) -> str:
+def add_permissions(text: str, granted_permissions: Iterable[str]) -> str:
     """A model spec with what the user permits of every model, where the spec itself says nothing of it.
 
     Parameters
     ----------
     text
         Of a checkpoint; other specs, ``none`` among them, come back as they are.
-    permission_keys
+    granted_permissions
         Some of ``allow_code`` and ``allow_pickle``.
     """
     if text == "none":
         return text
     spec = parse_model(text)
-    permissions = "".join(f",{key}=on" for key in permission_keys if key not in spec.options)
+    permissions = "".join(f",{key}=on" for key in granted_permissions if key not in spec.options)
     return f"{text}{permissions}" if spec.kind == "checkpoint" else text
 
 
@@ -164,7 +164,7 @@ def expand_models(texts: Iterable[str]) -> list[ModelSpec]:
                 f"Quote globs so that the shell leaves them alone."
             )
         specs.extend(replace(spec, checkpoint=path, name=default_name(path)) for path in paths)
-    return _distinct(specs)
+    return _make_names_distinct(specs)
 
 
 def _may_be_checkpoint(path: str) -> bool:
@@ -189,13 +189,13 @@ def default_name(checkpoint: str) -> str:
     return path_parts[-1]
 
 
-def _named_backend(text: str) -> str | None:
+def _parse_backend_name(text: str) -> str | None:
     """The name before the first colon of a spec, where it is no path of this disk."""
     name_and_checkpoint = _split_at_keys(text)[0]
-    _, checkpoint = _split_name(name_and_checkpoint)
+    _, checkpoint = _split_model_name(name_and_checkpoint)
     backend, colon, _ = checkpoint.partition(":")
-    is_path = "/" in backend or "\\" in backend or len(backend) < 2 or Path(checkpoint).exists()
-    return backend if colon and not is_path else None
+    is_local_path = "/" in backend or "\\" in backend or len(backend) < 2 or Path(checkpoint).exists()
+    return backend if colon and not is_local_path else None
 
 
 def _backend_spec(text: str, backend: str) -> ModelSpec:
@@ -223,7 +223,7 @@ def _split_at_keys(text: str) -> list[str]:
     return re.split(r",(?=\s*[A-Za-z_]\w*=)", text)
 
 
-def _split_options(text: str) -> tuple[str, dict[str, str]]:
+def _split_spec_options(text: str) -> tuple[str, dict[str, str]]:
     """The head of a spec, and its options."""
     pieces = _split_at_keys(text)
     options: dict[str, str] = {}
@@ -242,7 +242,7 @@ def _validate(text: str, key: str, value: str) -> str:
     return value
 
 
-def _split_name(name_and_checkpoint: str) -> tuple[str, str]:
+def _split_model_name(name_and_checkpoint: str) -> tuple[str, str]:
     name, equals, checkpoint = name_and_checkpoint.partition("=")
     if equals and re.fullmatch(r"[\w .+@-]{1,80}", name) and not Path(name_and_checkpoint).exists():
         return name.strip(), checkpoint.strip()
@@ -254,7 +254,7 @@ def _backend_name(backend: str, arguments: str) -> str:
     return default_name(model.group(1)) if model else backend
 
 
-def _distinct(specs: list[ModelSpec]) -> list[ModelSpec]:
+def _make_names_distinct(specs: list[ModelSpec]) -> list[ModelSpec]:
     seen: dict[str, ModelSpec] = {}
     result: list[ModelSpec] = []
     for spec in specs:

@@ -13,7 +13,7 @@ from capgap.errors import ModelError
 from capgap.models.generation_ending import GenerationEnding
 from capgap.models.server_backend import ServerBackend, ServerRefusal
 
-_UNKNOWN_LENGTH = 1 << 30
+_UNKNOWN_CONTEXT_LENGTH = 1 << 30
 _MAX_PLAUSIBLE_LENGTH = 10_000_000  # tokens; tokenizers that know no limit claim 1e30
 _UNSUPPORTED_STATUS = (400, 405, 422, 501)  # to a request for log-probabilities: this server has none
 _PROBE_TEXT = "One two three: four, five and six."
@@ -35,12 +35,12 @@ class OpenAIServer(ServerBackend):
         self.endings: list[GenerationEnding] = []
         """How each text ended, in the order in which the cache hook is told the texts."""
         self._seed_given = "seed" in kwargs
-        bos_given, length_given = "add_bos_token" in kwargs, "max_length" in kwargs
+        has_bos_option, has_max_length_option = "add_bos_token" in kwargs, "max_length" in kwargs
         super().__init__(*args, **kwargs)
-        if not bos_given:
+        if not has_bos_option:
             # Models that transformers runs get what their tokenizers put before a text; so must token ids over HTTP.
             self.add_bos_token = self._tokenizer_adds_bos()
-        if not length_given:
+        if not has_max_length_option:
             self.max_length = self._context_length() - 1  # lm-eval keeps one token for the answer that it must ask for
 
     def tok_encode(self, string: Any, left_truncate_len: int | None = None, **settings: Any) -> Any:
@@ -48,11 +48,11 @@ class OpenAIServer(ServerBackend):
         bos = getattr(self.tokenizer, "bos_token", None)
         if self.chat or self.tokenizer_backend != "huggingface" or not (self.add_bos_token and bos):
             return super().tok_encode(string, left_truncate_len=left_truncate_len, **settings)
-        requested = settings.get("add_special_tokens")
-        add = self.add_bos_token if requested is None else bool(requested)
+        special_tokens_option = settings.get("add_special_tokens")
+        adds_bos = self.add_bos_token if special_tokens_option is None else bool(special_tokens_option)
         texts = [string] if isinstance(string, str) else list(string)
         encoded = [
-            self.tokenizer(text, add_special_tokens=add and not text.startswith(bos)).input_ids for text in texts
+            self.tokenizer(text, add_special_tokens=adds_bos and not text.startswith(bos)).input_ids for text in texts
         ]
         if left_truncate_len:
             encoded = [ids[-left_truncate_len:] for ids in encoded]
@@ -145,8 +145,8 @@ class OpenAIServer(ServerBackend):
                 f"model {self.model_name}: {len(tokens)} prompts were sent, {len(replies)} came back."
             )
         return [
-            self._log_likelihood(choice, usage, len(sent), offset)
-            for (choice, usage), sent, offset in zip(replies, tokens, ctxlens, strict=True)
+            self._log_likelihood(choice, usage, len(prompt_tokens), offset)
+            for (choice, usage), prompt_tokens, offset in zip(replies, tokens, ctxlens, strict=True)
         ]
 
     def _log_likelihood(self, choice: Mapping[str, Any], usage: Any, n_sent: int, offset: int) -> tuple[float, bool]:
@@ -161,12 +161,12 @@ class OpenAIServer(ServerBackend):
         n_read = usage.get("prompt_tokens") if isinstance(usage, Mapping) else None
         # The prompt, and the one token that it was asked to write; a server that writes an end token may leave it out.
         if len(values) not in (n_sent, n_sent + 1) or (isinstance(n_read, int) and n_read and n_read != n_sent):
-            n_replied = n_read if len(values) in (n_sent, n_sent + 1) else len(values)
+            n_reply_tokens = n_read if len(values) in (n_sent, n_sent + 1) else len(values)
             reason = "its tokenizer is another, or it puts a token before the text"
             if len(values) <= 1:
                 reason = "it ignores `echo`"
             raise NoPromptLogprobs(
-                f"model {self.model_name}: {n_sent} tokens were sent and the server's reply is about {n_replied}: "
+                f"model {self.model_name}: {n_sent} tokens were sent and the server's reply is about {n_reply_tokens}: "
                 f"{reason}. Check tokenizer=, add_bos_token= and tokenized_requests=."
             )
         top_logprobs = logprobs.get("top_logprobs")
@@ -176,8 +176,8 @@ class OpenAIServer(ServerBackend):
                 f"model {self.model_name}: the server's reply lacks top_logprobs, so what is greedy cannot be told."
             )
         if not all(isinstance(value, int | float) and not math.isnan(value) and value <= 1e-3 for value in scored):
-            invalid = next(value for value in scored if not (isinstance(value, int | float) and value <= 1e-3))
-            raise NoPromptLogprobs(f"model {self.model_name}: the server gives {invalid!r} as a log-probability.")
+            bad_logprob = next(value for value in scored if not (isinstance(value, int | float) and value <= 1e-3))
+            raise NoPromptLogprobs(f"model {self.model_name}: the server gives {bad_logprob!r} as a log-probability.")
         greedy = all(value >= max(top.values()) for value, top in zip(scored, likeliest, strict=True))
         return float(sum(scored)), greedy
 
@@ -227,19 +227,19 @@ class OpenAIServer(ServerBackend):
     def _context_length(self) -> int:
         """Tokens of prompt and answer that the model reads: what the server says, else the tokenizer, else 2,048."""
         if not self.tokenized_requests:
-            return _UNKNOWN_LENGTH  # the server counts, and says where it is too much
-        served = self._served_length()
-        if served is not None:
-            return served
-        claimed_lengths = [getattr(self.tokenizer, "model_max_length", None), *_config_lengths(self.tokenizer)]
+            return _UNKNOWN_CONTEXT_LENGTH  # the server counts, and says where it is too much
+        served_length = self._served_length()
+        if served_length is not None:
+            return served_length
+        claimed_lengths = [getattr(self.tokenizer, "model_max_length", None), *_config_max_lengths(self.tokenizer)]
         max_lengths = [int(n) for n in claimed_lengths if isinstance(n, int | float) and 1 < n < _MAX_PLAUSIBLE_LENGTH]
         return min(max_lengths, default=2048)
 
     def _served_length(self) -> int | None:
         """The model's context length in the server's list of models; None where it does not tell."""
-        address = str(self.base_url).partition("/completions")[0].removesuffix("/chat") + "/models"
+        models_url = str(self.base_url).partition("/completions")[0].removesuffix("/chat") + "/models"
         try:
-            reply = requests.get(address, headers=self.header, verify=self.verify_certificate, timeout=10)
+            reply = requests.get(models_url, headers=self.header, verify=self.verify_certificate, timeout=10)
             models = reply.json()["data"] if reply.ok else []
             lengths = {model.get("id"): model.get("max_model_len") for model in models}
         except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError):
@@ -248,7 +248,7 @@ class OpenAIServer(ServerBackend):
         return length if isinstance(length, int) and length > 1 else None
 
 
-def _config_lengths(tokenizer: Any) -> list[Any]:
+def _config_max_lengths(tokenizer: Any) -> list[Any]:
     """Maximum positions in the config beside a tokenizer, where it lies on this disk."""
     config = Path(str(getattr(tokenizer, "name_or_path", ""))) / "config.json"
     try:

@@ -21,9 +21,9 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
-_NAME = "capgap_packed"
-_MIN_LENGTH_SHARE = 0.75  # sequences of a grid are at least so long as a share of its longest
-_UNSPLIT_WIDTH = 64  # tokens; below this, a call costs more than the padding it would spare
+_PACKED_ATTENTION_NAME = "capgap_packed"
+_GRID_LENGTH_RATIO = 0.75  # sequences of a grid are at least so long as a share of its longest
+_MIN_SPLIT_WIDTH = 64  # tokens; below this, a call costs more than the padding it would spare
 _RTOL = 1e-3  # of the scale of the hidden states: rounding passes, a leak doesn't (PEERS: 0.08 to 0.38)
 
 
@@ -54,7 +54,7 @@ class PackedRow:
     @cached_property
     def positions(self) -> torch.Tensor:
         """Each token's place in its sequence, shape (tokens,)."""
-        return self._tensor(np.concatenate([np.arange(length) for length in self.lengths]))
+        return self._to_device_tensor(np.concatenate([np.arange(length) for length in self.lengths]))
 
     @cached_property
     def grids_by_length(self) -> tuple[PaddedGrid, ...]:
@@ -62,13 +62,13 @@ class PackedRow:
         length_groups: list[list[int]] = []
         for sequence in np.argsort(-np.asarray(self.lengths), kind="stable").tolist():
             width = self.lengths[length_groups[-1][0]] if length_groups else 0
-            if not length_groups or (width > _UNSPLIT_WIDTH and self.lengths[sequence] < _MIN_LENGTH_SHARE * width):
+            if not length_groups or (width > _MIN_SPLIT_WIDTH and self.lengths[sequence] < _GRID_LENGTH_RATIO * width):
                 length_groups.append([])
             length_groups[-1].append(sequence)
         return tuple(self._build_grid(group) for group in length_groups)
 
     @cached_property
-    def padded_grid(self) -> PaddedGrid:
+    def single_padded_grid(self) -> PaddedGrid:
         """All sequences in one grid, in their order."""
         return self._build_grid(list(range(len(self.lengths))))
 
@@ -91,13 +91,13 @@ class PackedRow:
         lengths = np.asarray(self.lengths)[sequences]
         column = np.arange(lengths.max())
         index = starts[:, None] + np.minimum(column, lengths[:, None] - 1)
-        return PaddedGrid(self._tensor(index), self._tensor(column < lengths[:, None]))
+        return PaddedGrid(self._to_device_tensor(index), self._to_device_tensor(column < lengths[:, None]))
 
-    def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+    def _to_device_tensor(self, numpy_array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(numpy_array)).to(self.device)
 
 
-class _GatherRows(torch.autograd.Function):
+class _GatherTokensToCells(torch.autograd.Function):
     """Gather from tokens to cells, some repeated as padding whose gradient is zero; backward is a gather too."""
 
     @staticmethod
@@ -130,9 +130,9 @@ def _packed_attention(
         raise RuntimeError(f"{type(module).__name__} does not hand on the row")
     heads, tokens = query.shape[1], query.shape[2]
     queries_per_key = heads // key.shape[1]  # grouped-query attention
-    to_cells: Any = _GatherRows.apply
+    gather_to_cells: Any = _GatherTokensToCells.apply
     # Queries, keys and values, each (cells, heads, width of a head).
-    cells = [to_cells(_tokens_first(qkv), row.token_of_cell, row.cell_of_token) for qkv in (query, key, value)]
+    cells = [gather_to_cells(_tokens_first(qkv), row.token_of_cell, row.cell_of_token) for qkv in (query, key, value)]
     outputs: list[torch.Tensor] = []
     low = 0
     for grid in row.grids_by_length:
@@ -151,13 +151,13 @@ def _packed_attention(
             )
         outputs.append(out.transpose(1, 2).reshape(n * width, heads, -1))
         low = high
-    cell_outputs = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    padded_outputs = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     # Padding is left out here, so that what its queries computed gets no gradient.
-    to_tokens: Any = _GatherTokens.apply
-    return to_tokens(cell_outputs, row.cell_of_token).view(1, tokens, heads, -1), None
+    gather_to_tokens: Any = _GatherCellsToTokens.apply
+    return gather_to_tokens(padded_outputs, row.cell_of_token).view(1, tokens, heads, -1), None
 
 
-class _GatherTokens(torch.autograd.Function):
+class _GatherCellsToTokens(torch.autograd.Function):
     """Gather from cells to tokens; in backward the cells of padding get zeros."""
 
     @staticmethod
@@ -169,14 +169,14 @@ class _GatherTokens(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         (cell_of_token,) = ctx.saved_tensors
-        cell_gradients = gradients[0].new_zeros(ctx.shape)
-        cell_gradients.index_copy_(0, cell_of_token, gradients[0])
-        return cell_gradients, None
+        padded_gradients = gradients[0].new_zeros(ctx.shape)
+        padded_gradients.index_copy_(0, cell_of_token, gradients[0])
+        return padded_gradients, None
 
 
-def _tokens_first(head_states: torch.Tensor) -> torch.Tensor:
+def _tokens_first(head_first_states: torch.Tensor) -> torch.Tensor:
     """(1, heads, tokens, width) → (tokens, heads, width)."""
-    return head_states[0].transpose(0, 1).contiguous()
+    return head_first_states[0].transpose(0, 1).contiguous()
 
 
 def _window_mask(width: int, window: int | None, device: torch.device) -> torch.Tensor | None:
@@ -207,8 +207,8 @@ def _softcapped_attention(
     return torch.nn.functional.dropout(weights, dropout) @ value
 
 
-AttentionInterface.register(_NAME, _packed_attention)
-AttentionMaskInterface.register(_NAME, lambda *args, **kwargs: None)
+AttentionInterface.register(_PACKED_ATTENTION_NAME, _packed_attention)
+AttentionMaskInterface.register(_PACKED_ATTENTION_NAME, lambda *args, **kwargs: None)
 
 
 class PackedBackbone:
@@ -245,7 +245,7 @@ class PackedBackbone:
         """
         if self.why_not is not None:
             padded: torch.Tensor = self.backbone(**_padded_inputs(ids, row, embeds), use_cache=False).last_hidden_state
-            return padded[row.padded_grid.valid]
+            return padded[row.single_padded_grid.valid]
         inputs = {"input_ids": ids[None]} if embeds is None else {"inputs_embeds": embeds[None]}
         hidden_states: torch.Tensor = self.backbone(
             **inputs, position_ids=row.positions[None], attention_mask=None, use_cache=False, row=row
@@ -259,12 +259,12 @@ class PackedBackbone:
             yield
             return
         config = self.backbone.config
-        former_attention = config._attn_implementation
-        config._attn_implementation = _NAME
+        original_attention = config._attn_implementation
+        config._attn_implementation = _PACKED_ATTENTION_NAME
         try:
             yield
         finally:
-            config._attn_implementation = former_attention
+            config._attn_implementation = original_attention
 
     def prove_packing(self, sequences: Sequence[Sequence[int]]) -> None:
         """Compare hidden states of sequences run packed and alone; where they differ, run padded from now on.
@@ -286,7 +286,7 @@ class PackedBackbone:
             with torch.no_grad():
                 inputs = [torch.tensor([list(sequence)], device=device) for sequence in sequences]
                 outputs = [self.backbone(input_ids=sequence, use_cache=False) for sequence in inputs]
-                separate_states = torch.cat([output.last_hidden_state[0].float() for output in outputs])
+                unpacked_states = torch.cat([output.last_hidden_state[0].float() for output in outputs])
                 try:
                     with self.in_use():
                         packed_states = self.hidden(ids, row).float()
@@ -296,17 +296,17 @@ class PackedBackbone:
         finally:
             self.model.train(was_training)
         rtol = _RTOL if next(self.model.parameters()).dtype == torch.float32 else 30 * _RTOL
-        difference = float((packed_states - separate_states).abs().max() / separate_states.abs().max().clamp(min=1e-6))
+        difference = float((packed_states - unpacked_states).abs().max() / unpacked_states.abs().max().clamp(min=1e-6))
         if not difference <= rtol:  # also where it is NaN
             self.why_not = f"its hidden states in a packed pass are not its own (they differ by {difference:.1g})"
 
     def logits(self, ids: torch.Tensor, row: PackedRow, *, embeds: torch.Tensor | None = None) -> torch.Tensor:
         """Logits of every token, shape (tokens, vocabulary): for heads that are no matrix, padded and dear."""
         logits: torch.Tensor = self.model(**_padded_inputs(ids, row, embeds), use_cache=False).logits
-        return logits[row.padded_grid.valid]
+        return logits[row.single_padded_grid.valid]
 
 
 def _padded_inputs(ids: torch.Tensor, row: PackedRow, embeds: torch.Tensor | None) -> dict[str, torch.Tensor]:
     """Inputs of one sequence a line, padded on the right, where a causal model never looks."""
-    index = row.padded_grid.index
+    index = row.single_padded_grid.index
     return {"input_ids": ids[index]} if embeds is None else {"inputs_embeds": embeds[index]}

@@ -6,7 +6,7 @@ from typing import Any
 from capgap.models.checkpoint import Checkpoint, locate
 from capgap.models.model_loading import load_model
 from capgap.models.model_spec import BACKENDS, ModelSpec
-from capgap.models.prompting import Prompting, prompting_of
+from capgap.models.prompting import PromptSettings, resolve_prompting
 from capgap.models.tokenizer_files import tokenizer_location
 
 
@@ -16,7 +16,7 @@ class PromptRenderer:
 
     name: str
     """Its name in tables."""
-    prompting: Prompting
+    prompting: PromptSettings
     """System prompt, chat template and thinking."""
     lm: Any
     """Has ``apply_chat_template`` and ``tokenizer_name`` where prompts go through a chat template; else None."""
@@ -35,7 +35,7 @@ def offline_prompt_renderer(spec: ModelSpec) -> PromptRenderer:
         model = load_model(spec)
         return PromptRenderer(spec.name, model.prompting, model.lm)
     checkpoint = locate(spec)
-    prompting = prompting_of(spec, checkpoint)
+    prompting = resolve_prompting(spec, checkpoint)
     chat_template = _ChatTemplate(spec, checkpoint, prompting) if prompting.chat_template else None
     return PromptRenderer(spec.name, prompting, chat_template)
 
@@ -43,7 +43,7 @@ def offline_prompt_renderer(spec: ModelSpec) -> PromptRenderer:
 class _ChatTemplate:
     """lm-eval's chat-template rendering over a tokenizer alone."""
 
-    def __init__(self, spec: ModelSpec, checkpoint: Checkpoint, prompting: Prompting) -> None:
+    def __init__(self, spec: ModelSpec, checkpoint: Checkpoint, prompting: PromptSettings) -> None:
         from transformers import AutoTokenizer
 
         weights = checkpoint.adapter_of or checkpoint
@@ -54,8 +54,8 @@ class _ChatTemplate:
             folder, trust_remote_code=spec.get("allow_code") == "on", **options
         )
         self.tokenizer_name = folder.replace("/", "__")
-        thinking = prompting.enable_thinking
-        self.chat_template_args = {} if thinking is None else {"enable_thinking": thinking}
+        enable_thinking = prompting.enable_thinking
+        self.chat_template_args = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """A conversation as the model reads it."""

@@ -10,7 +10,7 @@ from capgap.models.model_spec import ModelSpec
 
 
 @dataclass(frozen=True)
-class Prompting:
+class PromptSettings:
     """Prompting of a model: chat template, system prompt, thinking; it belongs to the model, not to the battery."""
 
     chat_template: bool = False
@@ -27,22 +27,22 @@ class Prompting:
         return json.dumps({k: v for k, v in self.__dict__.items() if v is not None}, sort_keys=True)
 
 
-def prompting_of(spec: ModelSpec, checkpoint: Checkpoint) -> Prompting:
+def resolve_prompting(spec: ModelSpec, checkpoint: Checkpoint) -> PromptSettings:
     """The prompting of a checkpoint: from its spec, else as it was trained, else as its tokenizer suggests."""
     recorded_prompting = checkpoint.training_record.get("prompting")
-    trained = json.loads(recorded_prompting) if isinstance(recorded_prompting, str) else recorded_prompting or {}
-    auto = bool(trained["chat_template"]) if "chat_template" in trained else _has_template(checkpoint)
-    return prompting_from_spec(spec, auto=auto)
+    trained_with = json.loads(recorded_prompting) if isinstance(recorded_prompting, str) else recorded_prompting or {}
+    chat_if_auto = bool(trained_with["chat_template"]) if "chat_template" in trained_with else _has_template(checkpoint)
+    return prompting_from_spec(spec, chat_if_auto=chat_if_auto)
 
 
-def prompting_from_spec(spec: ModelSpec, *, auto: bool) -> Prompting:
-    """The prompting of a model spec; `auto` is what ``chat_template=auto`` means for this model."""
+def prompting_from_spec(spec: ModelSpec, *, chat_if_auto: bool) -> PromptSettings:
+    """The prompting of a model spec; `chat_if_auto` is what ``chat_template=auto`` means for this model."""
     template = spec.get("chat_template", "auto")
-    thinking = spec.get("enable_thinking")
-    return Prompting(
-        chat_template=auto if template == "auto" else template == "on",
+    thinking_option = spec.get("enable_thinking")
+    return PromptSettings(
+        chat_template=chat_if_auto if template == "auto" else template == "on",
         system_prompt=spec.get("system_prompt"),
-        enable_thinking=None if thinking is None else thinking == "on",
+        enable_thinking=None if thinking_option is None else thinking_option == "on",
         think_end=spec.get("think_end"),
     )
 

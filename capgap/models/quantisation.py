@@ -20,7 +20,7 @@ class _LoadingNeeds:
 
 
 _BITSANDBYTES = {"bitsandbytes": "bitsandbytes"}
-_REQUIREMENTS: dict[str, _LoadingNeeds] = {
+_METHOD_NEEDS: dict[str, _LoadingNeeds] = {
     **dict.fromkeys(("bitnet", "fp8", "metal", "mxfp4", "mxfp8"), _LoadingNeeds({})),
     "aqlm": _LoadingNeeds({"aqlm": "'aqlm[gpu,cpu]'"}),
     "auto-round": _LoadingNeeds({"auto_round": "auto-round"}),
@@ -44,11 +44,11 @@ _REQUIREMENTS: dict[str, _LoadingNeeds] = {
 """The methods whose requirements are known here; of others transformers itself is asked."""
 
 # Files of older tools, from before config.json said how the weights are packed: without it they load as noise.
-_OLDER_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
+_LEGACY_CONFIG_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
 
 
 @dataclass(frozen=True)
-class Quantisation:
+class WeightQuantisation:
     """Quantisation of a checkpoint's weights: method and settings."""
 
     method: str
@@ -58,11 +58,11 @@ class Quantisation:
 
     def as_text(self) -> str:
         """Method and bits, for messages."""
-        bits = self.settings.get("bits", self.settings.get("w_bit"))
-        return f"{self.method} ({bits} bit)" if bits else self.method
+        bit_width = self.settings.get("bits", self.settings.get("w_bit"))
+        return f"{self.method} ({bit_width} bit)" if bit_width else self.method
 
 
-def quantisation_of(folder: Path, config: Mapping[str, Any], name: str) -> Quantisation | None:
+def quantisation_of(folder: Path, config: Mapping[str, Any], name: str) -> WeightQuantisation | None:
     """The quantisation of the weights in a folder, from its config.json; None where they are plain.
 
     Raises
@@ -75,7 +75,7 @@ def quantisation_of(folder: Path, config: Mapping[str, Any], name: str) -> Quant
         nested.get("quantization_config") if isinstance(nested, Mapping) else None
     )
     if not settings:
-        old_file = next((file for file in _OLDER_FILES if (folder / file).is_file()), None)
+        old_file = next((file for file in _LEGACY_CONFIG_FILES if (folder / file).is_file()), None)
         if old_file is not None or config.get("quantization"):
             reason = f"it has {old_file}" if old_file is not None else "its config.json has a `quantization` (MLX?)"
             raise ModelError(
@@ -96,17 +96,17 @@ def quantisation_of(folder: Path, config: Mapping[str, Any], name: str) -> Quant
             f"model {name}: {folder / 'config.json'}: quantization_config names no quant_method (it has "
             f"{', '.join(map(str, settings))}). transformers cannot unpack such weights (MLX's, for one); convert them."
         )
-    return Quantisation(method, dict(settings))
+    return WeightQuantisation(method, dict(settings))
 
 
-def check_packages(quantisation: Quantisation | None, requested: str | None, name: str) -> None:
+def check_packages(quantisation: WeightQuantisation | None, target_bits: str | None, name: str) -> None:
     """Check that the packages are installed that unpack the weights, or pack them while loading.
 
     Parameters
     ----------
     quantisation
         Of the checkpoint.
-    requested
+    target_bits
         ``quantization=`` of the model spec.
     name
         The model's, for the message.
@@ -116,15 +116,15 @@ def check_packages(quantisation: Quantisation | None, requested: str | None, nam
     ModelError
         One is missing, or the checkpoint is quantised and shall be again.
     """
-    if quantisation is not None and requested:
+    if quantisation is not None and target_bits:
         raise ModelError(
-            f"model {name}: quantization={requested}, but the checkpoint is quantised already: "
+            f"model {name}: quantization={target_bits}, but the checkpoint is quantised already: "
             f"{quantisation.as_text()}. Leave quantization= out."
         )
-    if quantisation is None and not requested:
+    if quantisation is None and not target_bits:
         return
-    reason = f"its weights are {quantisation.as_text()}" if quantisation is not None else f"quantization={requested}"
-    requirements = _REQUIREMENTS.get(quantisation.method) if quantisation is not None else _LoadingNeeds(_BITSANDBYTES)
+    reason = f"its weights are {quantisation.as_text()}" if quantisation is not None else f"quantization={target_bits}"
+    requirements = _METHOD_NEEDS.get(quantisation.method) if quantisation is not None else _LoadingNeeds(_BITSANDBYTES)
     packages = requirements.packages if requirements is not None else {}
     missing = [pip for module, pip in packages.items() if not is_installed(module)]
     if missing:
@@ -133,7 +133,7 @@ def check_packages(quantisation: Quantisation | None, requested: str | None, nam
         )
 
 
-def check_device(quantisation: Quantisation | None, device: str, name: str) -> None:
+def check_device(quantisation: WeightQuantisation | None, device: str, name: str) -> None:
     """Check that the weights can be unpacked on a device, as far as it can be told.
 
     Raises
@@ -143,7 +143,7 @@ def check_device(quantisation: Quantisation | None, device: str, name: str) -> N
     """
     if quantisation is None:
         return
-    requirements = _REQUIREMENTS.get(quantisation.method)
+    requirements = _METHOD_NEEDS.get(quantisation.method)
     if requirements is None:
         from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING as supported
 

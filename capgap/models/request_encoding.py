@@ -34,12 +34,12 @@ def encode_requests(lm: Any, kind: str, arguments: Sequence[tuple[Any, ...]]) ->
     """
     if kind == "loglikelihood_rolling":
         encoded = encode_texts(lm, (text for (text,) in arguments))
-        return [tuple(_windows(lm, encoded[text])) for (text,) in arguments]
+        return [tuple(_split_rolling_windows(lm, encoded[text])) for (text,) in arguments]
     pairs = [_moved_spaces(str(context), str(continuation)) for context, continuation in arguments]
     texts = (text for context, continuation in pairs if context for text in (context, context + continuation))
     encoded = encode_texts(lm, texts)
-    bare_continuations = {continuation for context, continuation in pairs if not context}
-    encoded_bare = {text: lm.tok_encode(text, add_special_tokens=False) for text in bare_continuations}
+    contextless_texts = {continuation for context, continuation in pairs if not context}
+    encoded_contextless = {text: lm.tok_encode(text, add_special_tokens=False) for text in contextless_texts}
     scored: list[tuple[ScoredContinuation, ...]] = []
     for context, continuation in pairs:
         if context:
@@ -47,7 +47,7 @@ def encode_requests(lm: Any, kind: str, arguments: Sequence[tuple[Any, ...]]) ->
             target = encoded[context + continuation][len(context_ids) :]
         else:
             # lm-eval puts the prefix token before a bare continuation, unless it starts with it
-            context_ids, target = [lm.prefix_token_id], encoded_bare[continuation]
+            context_ids, target = [lm.prefix_token_id], encoded_contextless[continuation]
             target = target[1:] if target[:1] == context_ids else target
         scored.append((_scored_continuation(lm, context_ids, target, continuation),))
     return scored
@@ -93,7 +93,7 @@ def _scored_continuation(lm: Any, context_ids: Sequence[int], target: Sequence[i
     return ScoredContinuation.of(context_ids, target, lm.max_length)
 
 
-def _windows(lm: Any, tokens: list[int]) -> Iterable[ScoredContinuation]:
+def _split_rolling_windows(lm: Any, tokens: list[int]) -> Iterable[ScoredContinuation]:
     token_windows = lm_eval_utils.get_rolling_token_windows(
         token_list=tokens, prefix_token=lm.prefix_token_id, max_seq_len=lm.max_length, context_len=1
     )

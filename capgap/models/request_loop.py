@@ -12,20 +12,20 @@ from typing import Any
 from capgap.errors import ModelError, StoreError
 from capgap.models.generation_ending import with_prompt_cut
 from capgap.models.ledger import Ledger, request_key
-from capgap.models.loaded_model import LoadedModel, TreeDisagreement
-from capgap.models.sharding import shard_of
+from capgap.models.loaded_model import LoadedModel, TreeScoreMismatch
+from capgap.models.sharding import select_shard
 from capgap.schema import stop_reason_of
 
 Progress = Callable[[int, int], None]
 """Called with (requests computed, requests found in the ledger) as responses become available."""
 
-_TREE_PATH, _PLAIN_PATH = "tree", "lm-eval"
+_TREE_PATH_NAME, _LM_EVAL_PATH_NAME = "tree", "lm-eval"
 """Ways to compute a response, as the ledger tells them apart."""
-_NO_LIMIT = 1 << 30
+_UNLIMITED_LENGTH = 1 << 30
 
 
 @dataclass(frozen=True)
-class Response:
+class ModelResponse:
     """One response as lm-eval gives it, and how a generation ended."""
 
     value: Any
@@ -60,7 +60,7 @@ class _PlannedRequest:
 
 
 @dataclass(frozen=True)
-class _RequestTarget:
+class _ModelAndLedger:
     """The model that is asked, the ledger that keeps its responses, and the shard of the requests that is computed."""
 
     model: LoadedModel
@@ -71,7 +71,7 @@ class _RequestTarget:
 
 def respond(
     model: LoadedModel, instances: Sequence[Any], ledger: Ledger, *, progress: Progress | None = None
-) -> list[list[Response]]:
+) -> list[list[ModelResponse]]:
     """The responses to lm-eval Instances, one list (a response for each repeat) per instance.
 
     Parameters
@@ -95,8 +95,8 @@ def respond(
     identities = _request_identities(instances)
     answers: dict[_RequestIdentity, Any] = {}
     for kind, requests in _requests_by_kind(identities).items():
-        answers |= _ask_model(_RequestTarget(model, ledger, progress), kind, requests)
-    return _responses(instances, identities, answers)
+        answers |= _ask_model(_ModelAndLedger(model, ledger, progress), kind, requests)
+    return _fill_responses(instances, identities, answers)
 
 
 def fill_ledger_shard(model: LoadedModel, instances: Sequence[Any], ledger: Ledger, *, shard: tuple[int, int]) -> None:
@@ -116,12 +116,12 @@ def fill_ledger_shard(model: LoadedModel, instances: Sequence[Any], ledger: Ledg
         See `respond`.
     """
     for kind, requests in _requests_by_kind(_request_identities(instances)).items():
-        _ask_model(_RequestTarget(model, ledger, None, shard), kind, requests)
+        _ask_model(_ModelAndLedger(model, ledger, None, shard), kind, requests)
 
 
 def ledger_responses(
     fingerprint: str, instances: Sequence[Any], ledger: Ledger, *, name: str, progress: Progress | None = None
-) -> list[list[Response]]:
+) -> list[list[ModelResponse]]:
     """As `respond`, from the ledger alone: no model is needed.
 
     Parameters
@@ -142,10 +142,10 @@ def ledger_responses(
     answers: dict[_RequestIdentity, Any] = {}
     for kind, requests in _requests_by_kind(identities).items():
         # A model that fails its proof is asked again on lm-eval's path, and that counts.
-        for path in (_PLAIN_PATH, _TREE_PATH):
+        for path in (_LM_EVAL_PATH_NAME, _TREE_PATH_NAME):
             missing = [request for request in requests if request not in answers]
-            by_key = {request_key(fingerprint, kind, r.arguments, r.repeat, path): r for r in missing}
-            answers |= {by_key[key]: response for key, response in ledger.get(by_key).items()}
+            request_by_key = {request_key(fingerprint, kind, r.arguments, r.repeat, path): r for r in missing}
+            answers |= {request_by_key[key]: response for key, response in ledger.get(request_by_key).items()}
         n_missing = sum(request not in answers for request in requests)
         if n_missing:
             raise StoreError(
@@ -154,7 +154,7 @@ def ledger_responses(
             )
         if progress is not None:
             progress(0, len(requests))
-    return _responses(instances, identities, answers)
+    return _fill_responses(instances, identities, answers)
 
 
 def _request_identities(instances: Sequence[Any]) -> list[list[_RequestIdentity]]:
@@ -175,18 +175,18 @@ def _requests_by_kind(identities: Sequence[Sequence[_RequestIdentity]]) -> dict[
     return {kind: list(requests) for kind, requests in requests_by_kind.items()}
 
 
-def _responses(
+def _fill_responses(
     instances: Sequence[Any], identities: Sequence[Sequence[_RequestIdentity]], answers: Mapping[_RequestIdentity, Any]
-) -> list[list[Response]]:
+) -> list[list[ModelResponse]]:
     responses = []
     for instance, repeats in zip(instances, identities, strict=True):
-        instance_responses = [_as_response(request.kind, answers[request]) for request in repeats]
-        instance.resps.extend(response.value for response in instance_responses)
-        responses.append(instance_responses)
+        repeat_responses = [_as_response(request.kind, answers[request]) for request in repeats]
+        instance.resps.extend(response.value for response in repeat_responses)
+        responses.append(repeat_responses)
     return responses
 
 
-def _ask_model(target: _RequestTarget, kind: str, requests: Sequence[_RequestIdentity]) -> dict[_RequestIdentity, Any]:
+def _ask_model(target: _ModelAndLedger, kind: str, requests: Sequence[_RequestIdentity]) -> dict[_RequestIdentity, Any]:
     """The responses to distinct requests of one kind, by tree where the model allows it, else on lm-eval's path."""
     model = target.model
     if kind != "generate_until" and not model.can_score:
@@ -195,25 +195,25 @@ def _ask_model(target: _RequestTarget, kind: str, requests: Sequence[_RequestIde
             f"{model.no_scores_reason}. Use a battery of generate tasks."
         )
     if model.tree is None:
-        return _answer_on_path(target, kind, requests, _PLAIN_PATH)
-    plain_requests: list[_RequestIdentity] = []
+        return _answer_on_path(target, kind, requests, _LM_EVAL_PATH_NAME)
+    lm_eval_requests: list[_RequestIdentity] = []
     if kind == "generate_until":
         from capgap.models.tree_generation import generation_unsupported
 
-        plain_requests = [request for request in requests if generation_unsupported(model, request.arguments[1])]
-    plain_request_set = set(plain_requests)
-    by_tree = [request for request in requests if request not in plain_request_set]
+        lm_eval_requests = [request for request in requests if generation_unsupported(model, request.arguments[1])]
+    lm_eval_request_set = set(lm_eval_requests)
+    by_tree = [request for request in requests if request not in lm_eval_request_set]
     try:
-        answers = _answer_on_path(target, kind, by_tree, _TREE_PATH)
-    except TreeDisagreement as error:
+        answers = _answer_on_path(target, kind, by_tree, _TREE_PATH_NAME)
+    except TreeScoreMismatch as error:
         # What the tree computed before stays in the ledger under its own path; nobody looks there for this run.
-        model.drop_tree(str(error))
-        answers = _answer_on_path(target, kind, by_tree, _PLAIN_PATH)
-    return answers | _answer_on_path(target, kind, plain_requests, _PLAIN_PATH)
+        model.drop_tree_scoring(str(error))
+        answers = _answer_on_path(target, kind, by_tree, _LM_EVAL_PATH_NAME)
+    return answers | _answer_on_path(target, kind, lm_eval_requests, _LM_EVAL_PATH_NAME)
 
 
 def _answer_on_path(
-    target: _RequestTarget, kind: str, requests: Sequence[_RequestIdentity], path: str
+    target: _ModelAndLedger, kind: str, requests: Sequence[_RequestIdentity], path: str
 ) -> dict[_RequestIdentity, Any]:
     """The responses to requests that take one path, each batch in the ledger before the next is computed."""
     model, ledger, progress = target.model, target.ledger, target.progress
@@ -225,7 +225,7 @@ def _answer_on_path(
     answers = {requests[i]: response for i, response in recorded_answers.items()}
     if len(recorded_answers) == len(requests):
         return answers
-    for batch in _computed_batches(target, kind, requests, recorded_answers, path):
+    for batch in _compute_answer_batches(target, kind, requests, recorded_answers, path):
         rows = [(keys[i], requests[i].repeat, response) for i, response in batch.items()]
         ledger.put(model.fingerprint, kind, rows)
         answers |= {requests[i]: response for i, response in batch.items()}
@@ -234,8 +234,8 @@ def _answer_on_path(
     return answers
 
 
-def _computed_batches(
-    target: _RequestTarget,
+def _compute_answer_batches(
+    target: _ModelAndLedger,
     kind: str,
     requests: Sequence[_RequestIdentity],
     recorded_answers: Mapping[int, Any],
@@ -244,8 +244,8 @@ def _computed_batches(
     """Index → response of those requests of the shard that are not recorded, a batch at a time."""
     if kind == "generate_until":
         _check_prompt_room(target.model, requests)
-    if path == _PLAIN_PATH:
-        return _plain_batches(target, kind, requests, recorded_answers)
+    if path == _LM_EVAL_PATH_NAME:
+        return _compute_by_lm_eval(target, kind, requests, recorded_answers)
     if kind == "generate_until":
         from capgap.models.tree_generation import generate_by_tree
 
@@ -256,11 +256,11 @@ def _computed_batches(
     return score_by_tree(target.model, kind, [r.arguments for r in requests], recorded_answers, target.shard)
 
 
-def _plain_batches(
-    target: _RequestTarget, kind: str, requests: Sequence[_RequestIdentity], recorded_answers: Mapping[int, Any]
+def _compute_by_lm_eval(
+    target: _ModelAndLedger, kind: str, requests: Sequence[_RequestIdentity], recorded_answers: Mapping[int, Any]
 ) -> Iterator[dict[int, Any]]:
     """Responses of lm-eval's own path and of other backends: what is missing of each planned batch."""
-    for batch in shard_of(_plan_batches(target.model, kind, requests), target.shard):
+    for batch in select_shard(_plan_batches(target.model, kind, requests), target.shard):
         missing = [request for request in batch if request.index not in recorded_answers]
         if missing:
             responses = _ask_lm_eval(target.model, kind, missing)
@@ -273,33 +273,33 @@ def _plan_batches(model: LoadedModel, kind: str, requests: Sequence[_RequestIden
 
     Requests of one context stay neighbours: lm-eval merges those whose answer is one token long.
     """
-    lengths = _lengths(model, kind, [request.arguments for request in requests])
+    lengths = _count_request_tokens(model, kind, [request.arguments for request in requests])
     planned_requests = [
         _PlannedRequest(index, request.arguments, request.repeat, length, n_prompt_cut)
         for index, (request, (length, n_prompt_cut)) in enumerate(zip(requests, lengths, strict=True))
     ]
     # A total order of the requests' content: the plan is the same whatever the order in which they came.
-    planned_requests.sort(key=lambda r: (_settings(r), -r.length, tuple(map(str, r.arguments)), r.repeat))
+    planned_requests.sort(key=lambda r: (_settings_as_text(r), -r.length, tuple(map(str, r.arguments)), r.repeat))
     batches: list[list[_PlannedRequest]] = []
     longest_length = 0
     for request in planned_requests:
         longest_length = max(longest_length, request.length)
         n_requests = len(batches[-1]) if batches else model.max_batch_requests
         is_full = n_requests >= model.max_batch_requests or (n_requests + 1) * longest_length > model.batch_tokens
-        if is_full or _settings(batches[-1][0]) != _settings(request):
+        if is_full or _settings_as_text(batches[-1][0]) != _settings_as_text(request):
             batches.append([])
             longest_length = request.length
         batches[-1].append(request)
     return batches
 
 
-def _settings(request: _PlannedRequest) -> str:
+def _settings_as_text(request: _PlannedRequest) -> str:
     """Generation settings as text: requests of different settings never share a batch."""
     settings = request.arguments[1] if len(request.arguments) > 1 else None
     return repr(sorted(settings.items(), key=str)) if isinstance(settings, dict) else ""
 
 
-def _lengths(model: LoadedModel, kind: str, arguments: Sequence[tuple[Any, ...]]) -> list[tuple[int, int]]:
+def _count_request_tokens(model: LoadedModel, kind: str, arguments: Sequence[tuple[Any, ...]]) -> list[tuple[int, int]]:
     """Tokens that a forward pass must hold for each request, generated ones included, and those that it must lose."""
     encode = getattr(model.lm, "tok_encode", None)
     tokenizer = getattr(model.lm, "tokenizer", None)
@@ -308,7 +308,7 @@ def _lengths(model: LoadedModel, kind: str, arguments: Sequence[tuple[Any, ...]]
         # About four characters a token; only the batches that a foreign backend is sent depend on it.
         return [(len(text) // 4 + 1, 0) for text in texts]
     n_tokens = {text: len(encode(text)) for text in dict.fromkeys(texts)}
-    max_length = int(getattr(model.lm, "max_length", _NO_LIMIT))
+    max_length = int(getattr(model.lm, "max_length", _UNLIMITED_LENGTH))
     generated = [_max_tokens(model, a[1]) if kind == "generate_until" else 0 for a in arguments]
     # A prompt leaves room for what is generated; here the last token of a continuation is scored and not read.
     n_unread = 0 if hasattr(model.lm, "tokenized_requests") else 1
@@ -326,7 +326,7 @@ def _max_tokens(model: LoadedModel, settings: Mapping[str, Any]) -> int:
 
 def _check_prompt_room(model: LoadedModel, requests: Sequence[_RequestIdentity]) -> None:
     """Refuse generation limits that leave no prompt token, which lm-eval asserts while it runs."""
-    max_length = int(getattr(model.lm, "max_length", _NO_LIMIT))
+    max_length = int(getattr(model.lm, "max_length", _UNLIMITED_LENGTH))
     limit = max((_max_tokens(model, request.arguments[1]) for request in requests), default=0)
     if limit >= max_length:
         raise ModelError(
@@ -366,23 +366,23 @@ class _EndingCacheHook:
     def add_partial(self, kind: str, arguments: Sequence[Any], value: Any) -> None:
         """lm-eval's signature; called once a response, in the order of the batch that was generated."""
         if kind == "generate_until" and self._n_paired < len(self._recorded):
-            self._endings.setdefault(_text_of(arguments), []).append(self._recorded[self._n_paired].as_dict())
+            self._endings.setdefault(_request_text(arguments), []).append(self._recorded[self._n_paired].as_dict())
             self._n_paired += 1
 
     def find_ending(self, arguments: Sequence[Any]) -> dict[str, Any]:
         """The ending of a request's text, for its repeats in turn; empty where the backend tells nothing."""
-        endings = self._endings.get(_text_of(arguments))
-        return endings.pop(0) if endings else {}
+        remaining_endings = self._endings.get(_request_text(arguments))
+        return remaining_endings.pop(0) if remaining_endings else {}
 
 
-def _text_of(arguments: Sequence[Any]) -> str:
+def _request_text(arguments: Sequence[Any]) -> str:
     return f"{arguments[0]}\0{sorted(arguments[1].items(), key=str)}"
 
 
-def _as_response(kind: str, answer: Any) -> Response:
+def _as_response(kind: str, answer: Any) -> ModelResponse:
     if kind == "loglikelihood":
-        return Response((float(answer[0]), bool(answer[1])), n_prompt_cut=answer[2] if len(answer) > 2 else None)
+        return ModelResponse((float(answer[0]), bool(answer[1])), n_prompt_cut=answer[2] if len(answer) > 2 else None)
     if kind == "loglikelihood_rolling":
-        return Response(float(answer))
+        return ModelResponse(float(answer))
     stop_reason = stop_reason_of(answer.get("stop_reason"))
-    return Response(answer["text"], answer.get("n_tokens"), stop_reason, answer.get("n_prompt_cut"))
+    return ModelResponse(answer["text"], answer.get("n_tokens"), stop_reason, answer.get("n_prompt_cut"))

@@ -12,7 +12,7 @@ _SECRET_NAMES = (
 # An argument, or a part of an address' query; in the prose of a system prompt the same words stand behind a space.
 _SECRET_SETTING = re.compile(rf"(?i)(?P<lead>^|[,:?&])(?P<name>{_SECRET_NAMES}|(?<=[?&])(?:key|sig))=(?P<value>[^,&]*)")
 _URL_USER = re.compile(r"(?P<lead>://)(?P<value>[^/@,\s]+)@")
-_VARIABLES = {
+_API_KEY_VARIABLES = {
     "anthropic": "ANTHROPIC_API_KEY",
     "azure": "AZURE_OPENAI_API_KEY",
     "textsynth": "TEXTSYNTH_API_SECRET_KEY",
@@ -33,14 +33,14 @@ def refuse_secrets(text: str) -> None:
         return
     spec = re.split(r"[:,]", text, maxsplit=1)[0].strip()[:40]
     field = f"{argument['name']}=" if argument is not None else "the user before the @ of its address"
-    variable = next((name for key, name in _VARIABLES.items() if key in spec), "OPENAI_API_KEY")
+    api_key_variable = next((name for key, name in _API_KEY_VARIABLES.items() if key in spec), "OPENAI_API_KEY")
     raise ModelError(
         f"model {spec}: {field} looks like a secret, and model specs are kept in the record of a run. Leave it out and "
-        f"put it into the environment: {variable} for the server, HF_TOKEN for the hub."
+        f"put it into the environment: {api_key_variable} for the server, HF_TOKEN for the hub."
     )
 
 
-def masked(text: str) -> str:
+def mask_secrets(text: str) -> str:
     """A text without what looks like a secret, and without the keys that this process' environment holds."""
     for name, value in os.environ.items():
         if len(value) >= 8 and re.search(r"(?i)(key|token|secret|password)$", name):
@@ -51,4 +51,4 @@ def masked(text: str) -> str:
 
 def error_line(error: BaseException) -> str:
     """The first line of an exception's message, 300 characters at most, without secrets."""
-    return masked((str(error).strip().splitlines() or [""])[0][:300])
+    return mask_secrets((str(error).strip().splitlines() or [""])[0][:300])

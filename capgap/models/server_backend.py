@@ -17,15 +17,15 @@ from lm_eval.models.utils import chunks
 
 from capgap.battery.lm_eval_output import without_progress_bar
 from capgap.errors import ModelError
-from capgap.models.secret_masking import masked
+from capgap.models.secret_masking import mask_secrets
 
 __all__ = ["ServerRefusal", "ServerBackend"]
 
-PAUSE = 1.0
+FIRST_RETRY_PAUSE = 1.0
 """Seconds before the second try; doubled before each one after it."""
 _LONGEST_PAUSE = 30.0
 _RETRY_STATUSES = (408, 409, 425, 429, 500, 502, 503, 504)
-_REMEDY = "What was answered is kept; the same command goes on where it stopped."
+_RESUME_TIP = "What was answered is kept; the same command goes on where it stopped."
 
 
 class ServerRefusal(ModelError):
@@ -68,10 +68,10 @@ class ServerBackend(TemplateAPI):  # type: ignore[misc]
                 if not is_transient or n == self._tries:
                     tries = f" ({n} tries)" if n > 1 else ""
                     raise ServerRefusal(
-                        f"model {self.model_name}: {masked(str(self.base_url))} {diagnosis}{tries} {_REMEDY}",
+                        f"model {self.model_name}: {mask_secrets(str(self.base_url))} {diagnosis}{tries} {_RESUME_TIP}",
                         getattr(error.response, "status_code", None),
                     ) from error
-                time.sleep(min(_retry_after(error) or PAUSE * 2 ** (n - 1), _LONGEST_PAUSE))
+                time.sleep(min(_retry_after(error) or FIRST_RETRY_PAUSE * 2 ** (n - 1), _LONGEST_PAUSE))
         raise AssertionError("the last try raises or returns")
 
     async def get_batched_requests(
@@ -87,14 +87,14 @@ class ServerBackend(TemplateAPI):  # type: ignore[misc]
         batches = list(zip(*(chunks(column, n=size) for column in columns), strict=True))
         answers: list[Any] = []
         with ThreadPoolExecutor(max_workers=self._concurrent) as pool:
-            jobs = [pool.submit(self.model_call, sent, generate=generate, **settings) for sent, _, _ in batches]
+            jobs = [pool.submit(self.model_call, prompts, generate=generate, **settings) for prompts, _, _ in batches]
             try:
-                for job, (sent, keys, context_lengths) in zip(jobs, batches, strict=True):
+                for job, (prompts, keys, context_lengths) in zip(jobs, batches, strict=True):
                     outputs = job.result()
                     if generate:
                         parsed: list[Any] = self.parse_generations(outputs=outputs)
                     else:
-                        parsed = self.parse_logprobs(outputs=outputs, tokens=sent, ctxlens=context_lengths)
+                        parsed = self.parse_logprobs(outputs=outputs, tokens=prompts, ctxlens=context_lengths)
                     for key, answer in zip(keys, parsed, strict=True):
                         if key is not None:
                             self.cache_hook.add_partial(kind, key, answer)
@@ -133,21 +133,21 @@ class ServerBackend(TemplateAPI):  # type: ignore[misc]
     def _diagnose_failure(self, error: requests.RequestException) -> tuple[str, bool]:
         """What went wrong and what to do, and whether it may pass by itself."""
         if isinstance(error, requests.exceptions.JSONDecodeError):
-            return f"answers with something that is no JSON: {_one_line(getattr(error, 'doc', ''))!r}.", False
+            return f"answers with something that is no JSON: {_mask_as_one_line(getattr(error, 'doc', ''))!r}.", False
         if isinstance(error, requests.Timeout):
             return f"gave no answer within {self.timeout} s; timeout=N in its arguments waits longer.", True
         status = getattr(error.response, "status_code", None)
         if status is None:
             if isinstance(error, requests.ConnectionError):
                 return f"cannot be reached ({_root_cause(error)}). Is the server running?", True
-            return f"cannot be asked: {type(error).__name__}: {_one_line(str(error))}", False
+            return f"cannot be asked: {type(error).__name__}: {_mask_as_one_line(str(error))}", False
         diagnosis = f"answers {status}: {_error_text(error.response)}."
-        remedies = {
+        remedies_by_status = {
             401: " Put the server's key into the environment: OPENAI_API_KEY.",
             403: " Put the server's key into the environment: OPENAI_API_KEY.",
             404: " Expected the whole address, …/v1/completions or …/v1/chat/completions, and a model it has.",
         }
-        return diagnosis + remedies.get(status, ""), status in _RETRY_STATUSES
+        return diagnosis + remedies_by_status.get(status, ""), status in _RETRY_STATUSES
 
 
 def _retry_after(error: requests.RequestException) -> float | None:
@@ -162,21 +162,21 @@ def _error_text(response: Any) -> str:
     try:
         content = response.json()
     except ValueError:
-        return _one_line(response.text) or str(response.reason)
+        return _mask_as_one_line(response.text) or str(response.reason)
     for key in ("error", "message", "detail"):
         if isinstance(content, Mapping) and content.get(key):
             content = content[key]
-    return _one_line(content if isinstance(content, str) else str(content))
+    return _mask_as_one_line(content if isinstance(content, str) else str(content))
 
 
-def _one_line(text: str) -> str:
-    return masked(" ".join(text.split())[:200]).rstrip(".")
+def _mask_as_one_line(text: str) -> str:
+    return mask_secrets(" ".join(text.split())[:200]).rstrip(".")
 
 
 def _root_cause(error: BaseException) -> str:
     """The operating system's message, which `requests` wraps in exceptions of its own and of urllib3."""
     while True:
-        cause = error.__cause__ or error.__context__ or getattr(error, "reason", None)
-        if not isinstance(cause, BaseException):
-            return _one_line(str(getattr(error, "strerror", None) or error)) or type(error).__name__
-        error = cause
+        underlying_error = error.__cause__ or error.__context__ or getattr(error, "reason", None)
+        if not isinstance(underlying_error, BaseException):
+            return _mask_as_one_line(str(getattr(error, "strerror", None) or error)) or type(error).__name__
+        error = underlying_error

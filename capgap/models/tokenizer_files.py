@@ -17,7 +17,7 @@ TOKENIZER_FILES = (
     "*.jinja",
 )
 """What can change how a text becomes tokens, and a chat becomes a text."""
-_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "tekken.json", "*.tiktoken")
+_VOCABULARY_PATTERNS = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "tekken.json", "*.tiktoken")
 
 
 def tokenizer_location(spec: ModelSpec, checkpoint: Checkpoint) -> Path | str | None:
@@ -30,13 +30,13 @@ def tokenizer_location(spec: ModelSpec, checkpoint: Checkpoint) -> Path | str | 
     ModelError
         There is none, or none that what is installed can read.
     """
-    requested: str | None = spec.get("tokenizer")
-    if requested:
-        path = Path(requested).expanduser()
+    requested_tokenizer: str | None = spec.get("tokenizer")
+    if requested_tokenizer:
+        path = Path(requested_tokenizer).expanduser()
         if path.is_dir():
             _check_readable(path, spec)
             return path
-        return requested
+        return requested_tokenizer
     weights = checkpoint.adapter_of or checkpoint
     if checkpoint.is_adapter and _has_vocabulary(checkpoint.path):
         _check_readable(checkpoint.path, spec)
@@ -45,7 +45,7 @@ def tokenizer_location(spec: ModelSpec, checkpoint: Checkpoint) -> Path | str | 
         return None
     if not _has_vocabulary(weights.path):
         raise ModelError(
-            f"model {spec.name}: {weights.path} has no tokenizer (looked for {', '.join(_VOCABULARIES)}). "
+            f"model {spec.name}: {weights.path} has no tokenizer (looked for {', '.join(_VOCABULARY_PATTERNS)}). "
             f"Save one with it, or say {spec.checkpoint},tokenizer=CKPT."
         )
     _check_readable(weights.path, spec)
@@ -53,12 +53,12 @@ def tokenizer_location(spec: ModelSpec, checkpoint: Checkpoint) -> Path | str | 
 
 
 def _has_vocabulary(folder: Path) -> bool:
-    return any(file for pattern in _VOCABULARIES for file in folder.glob(pattern))
+    return any(file for pattern in _VOCABULARY_PATTERNS for file in folder.glob(pattern))
 
 
 def _check_readable(folder: Path, spec: ModelSpec) -> None:
     """Check that a tokenizer can be read: sentencepiece alone is converted by packages that need not be there."""
-    if any(file for pattern in _VOCABULARIES if pattern != "*.model" for file in folder.glob(pattern)):
+    if any(file for pattern in _VOCABULARY_PATTERNS if pattern != "*.model" for file in folder.glob(pattern)):
         return
     models = sorted(file.name for file in folder.glob("*.model"))
     missing = [

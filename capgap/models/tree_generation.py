@@ -15,11 +15,11 @@ import torch
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
 from capgap.models.generation_ending import with_prompt_cut
-from capgap.models.loaded_model import LoadedModel, TreeDisagreement
+from capgap.models.loaded_model import LoadedModel, TreeScoreMismatch
 from capgap.models.out_of_memory import halve_batch_size, is_out_of_memory
 from capgap.models.prefix_tree import Continuation, TokenChooser, TreeDecoder, TreeScorer, disagreement
 from capgap.models.request_encoding import encode_texts
-from capgap.models.sharding import shard_of
+from capgap.models.sharding import select_shard
 
 _MAX_LINES = 64  # prompts that are generated behind at a time
 _MIN_COMMON_PREFIX = 32  # tokens; caching a shorter prefix is not worth a pass
@@ -51,9 +51,9 @@ def generation_unsupported(model: LoadedModel, settings: Mapping[str, Any]) -> s
     if unexpected:
         return f"the setting {unexpected[0]}"
     generation_config = getattr(model.lm.model, "generation_config", None)
-    for neutral, names in _NEUTRAL_SETTINGS:
+    for neutral_value, names in _NEUTRAL_SETTINGS:
         for name in names:
-            if getattr(generation_config, name, None) not in (None, neutral):
+            if getattr(generation_config, name, None) not in (None, neutral_value):
                 return f"{name} in its generation_config"
     return None
 
@@ -92,7 +92,7 @@ def generate_by_tree(
     assert model.tree is not None
     requests_by_settings: dict[_GenerationSettings, list[int]] = {}
     for i, ((_, settings), _) in enumerate(requests):
-        requests_by_settings.setdefault(_settings(model.lm, settings), []).append(i)
+        requests_by_settings.setdefault(_to_generation_settings(model.lm, settings), []).append(i)
     for settings, members in sorted(requests_by_settings.items(), key=lambda group: repr(group[0])):
         texts = [str(requests[i][0][0]) for i in members]
         encoded_prompts, cuts = _encode_prompts(model, texts, settings.limit)
@@ -114,20 +114,20 @@ class _RequestGroup:
     repeats: Mapping[int, int]
     """Index of a request → its repeat."""
 
-    def responses(self, done: set[int], shard: tuple[int, int]) -> Iterator[dict[int, Any]]:
-        """The responses of a shard that are not `done`; with half as many lines whenever memory ends."""
+    def responses(self, answered_indices: set[int], shard: tuple[int, int]) -> Iterator[dict[int, Any]]:
+        """The responses of a shard that are not `answered_indices`; with half as many lines whenever memory ends."""
         order = sorted(self.prompts, key=lambda i: (-len(self.prompts[i]), self.prompts[i], self.repeats[i]))
         common_prefix = _common_prefix(list(self.prompts.values()))
         n_lines = _MAX_LINES
         while True:
             decoder = TreeDecoder(self.tree.model, self.tree.attention, self.tree.row_tokens)
             try:
-                for batch in shard_of(self._batches(order, n_lines), shard):
-                    missing = [i for i in batch if i not in done]
+                for batch in select_shard(self._plan_batches(order, n_lines), shard):
+                    missing = [i for i in batch if i not in answered_indices]
                     if not missing:
                         continue
-                    for responses in self._generate(decoder, missing, common_prefix):
-                        done.update(responses)
+                    for responses in self._decode_batch(decoder, missing, common_prefix):
+                        answered_indices.update(responses)
                         yield responses
                 return
             except RuntimeError as error:  # torch's errors of memory are of this kind
@@ -135,7 +135,7 @@ class _RequestGroup:
                     raise
                 n_lines = halve_batch_size(self.model, n_lines, error, "lines", min_size=1)
 
-    def _batches(self, order: Sequence[int], n_lines: int) -> list[list[int]]:
+    def _plan_batches(self, order: Sequence[int], n_lines: int) -> list[list[int]]:
         """Batches of at most so many lines and of eight rows' tokens, prompts and answers together."""
         batches: list[list[int]] = []
         longest_length = 0
@@ -147,7 +147,7 @@ class _RequestGroup:
             batches[-1].append(i)
         return batches
 
-    def _generate(self, decoder: TreeDecoder, batch: Sequence[int], common_prefix: int) -> Iterator[dict[int, Any]]:
+    def _decode_batch(self, decoder: TreeDecoder, batch: Sequence[int], common_prefix: int) -> Iterator[dict[int, Any]]:
         """A batch's responses; all at once where they are to be proven first."""
         lm, settings = self.model.lm, self.settings
         prompts = [self.prompts[i] for i in batch]
@@ -155,28 +155,28 @@ class _RequestGroup:
         if settings.sampling:
             choose_tokens = _TokenSampler(settings.sampling, [(self.prompts[i], self.repeats[i]) for i in batch])
         coverage = self.tree.proven
-        is_covered = len(prompts[0]) <= coverage.longest_prompt
+        is_already_proven = len(prompts[0]) <= coverage.longest_prompt
         steps = decoder.generate(
             prompts,
             settings.limit,
             choose_tokens,
             _StopCriteria(lm, settings.until).is_stop_reached,
             common_prefix=common_prefix,
-            scored=not is_covered,
+            scored=not is_already_proven,
         )
-        if is_covered:
+        if is_already_proven:
             for step in steps:
-                yield {batch[n]: _response(lm, settings, continuation.tokens) for n, continuation in step.items()}
+                yield {batch[n]: _make_response(lm, settings, continuation.tokens) for n, continuation in step.items()}
             return
         try:
             continuations = {n: continuation for step in steps for n, continuation in step.items()}
         except Exception as error:  # whatever a model's own code raises at masks that it does not expect
             if is_out_of_memory(error):
                 raise
-            raise TreeDisagreement(f"it cannot write by lines ({type(error).__name__}: {str(error)[:120]})") from error
+            raise TreeScoreMismatch(f"it cannot write by lines ({type(error).__name__}: {str(error)[:120]})") from error
         if self._prove_generation(prompts, continuations) > 1:
             coverage.longest_prompt = len(prompts[0])
-        yield {batch[n]: _response(lm, settings, continuation.tokens) for n, continuation in continuations.items()}
+        yield {batch[n]: _make_response(lm, settings, continuation.tokens) for n, continuation in continuations.items()}
 
     def _prove_generation(self, prompts: Sequence[Sequence[int]], continuations: Mapping[int, Continuation]) -> int:
         """Score on lm-eval's own path what was generated behind the longest and the shortest prompt, and the longest.
@@ -194,13 +194,13 @@ class _RequestGroup:
             ((reference, _),) = lm.plain([(None, list(prompts[n]), tokens)], override_bs=1)
             complaint = disagreement(continuations[n].logprob, reference, len(tokens), lm.model.dtype, self.tree.proven)
             if complaint is not None:
-                raise TreeDisagreement(f"in writing, {complaint}")
+                raise TreeScoreMismatch(f"in writing, {complaint}")
         seconds = self.model.seconds
         seconds["proof"] = seconds.get("proof", 0.0) + time.monotonic() - started
         return len(continuations[longest_answer].tokens)
 
 
-def _settings(lm: Any, settings: Mapping[str, Any]) -> _GenerationSettings:
+def _to_generation_settings(lm: Any, settings: Mapping[str, Any]) -> _GenerationSettings:
     kwargs = normalize_gen_kwargs(dict(settings), lm.max_gen_toks)
     until = handle_stop_sequences(kwargs.get("until"), eos=lm.tok_decode(lm.eot_token_id, skip_special_tokens=False))
     sampling: dict[str, float] = {}
@@ -216,10 +216,10 @@ def _encode_prompts(model: LoadedModel, texts: Sequence[str], limit: int) -> tup
     max_tokens = lm.max_length - limit
     # lm-eval looks through a batch of prompts for another beginning token than through a single text
     encoded = encode_texts(lm, texts, getattr(lm.tokenizer, "bos_token", None) or "")
-    n_cut = sum(len(tokens) > max_tokens for tokens in encoded.values())
-    if n_cut:
+    n_cut_prompts = sum(len(tokens) > max_tokens for tokens in encoded.values())
+    if n_cut_prompts:
         model.notes.append(
-            f"{model.name}: {n_cut:,} prompts are longer than its {lm.max_length:,} tokens leave room for "
+            f"{model.name}: {n_cut_prompts:,} prompts are longer than its {lm.max_length:,} tokens leave room for "
             f"(max_tokens {limit}); they lost their beginning."
         )
     prompts = [tuple(encoded[text][-max_tokens:]) or (lm.prefix_token_id,) for text in texts]
@@ -229,8 +229,8 @@ def _encode_prompts(model: LoadedModel, texts: Sequence[str], limit: int) -> tup
 def _common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
     """Tokens that all prompts begin with; 0 where they are too few to be cached."""
     low, high = min(prompts), max(prompts)  # what these two share, all that lie between them share
-    max_shared = min(min(map(len, prompts)) - 1, len(low), len(high))
-    n_shared = next((n for n in range(max_shared) if low[n] != high[n]), max_shared)
+    max_prefix_length = min(min(map(len, prompts)) - 1, len(low), len(high))
+    n_shared = next((n for n in range(max_prefix_length) if low[n] != high[n]), max_prefix_length)
     return n_shared if n_shared >= _MIN_COMMON_PREFIX and len(prompts) > 1 else 0
 
 
@@ -253,7 +253,7 @@ class _TokenSampler:
         if values.get("min_p"):
             warpers.append(logits_process.MinPLogitsWarper(values["min_p"]))
         self._warp = logits_process.LogitsProcessorList(warpers)
-        self._generators = [torch.Generator().manual_seed(_seed(prompt, repeat)) for prompt, repeat in prompts]
+        self._generators = [torch.Generator().manual_seed(_sampling_seed(prompt, repeat)) for prompt, repeat in prompts]
 
     def __call__(self, logits: torch.Tensor, prompts: Sequence[int]) -> torch.Tensor:
         """Tokens, shape (lines,), from logits, shape (lines, vocabulary), and the prompts of the lines."""
@@ -265,7 +265,7 @@ class _TokenSampler:
         return torch.cat(drawn_tokens).to(logits.device)
 
 
-def _seed(prompt: Sequence[int], repeat: int) -> int:
+def _sampling_seed(prompt: Sequence[int], repeat: int) -> int:
     return int.from_bytes(hashlib.blake2b(repr((tuple(prompt), repeat)).encode(), digest_size=7).digest(), "big")
 
 
@@ -288,12 +288,12 @@ class _StopCriteria:
         """Whether the last token ends the answer."""
         if tokens[-1] in self._end_ids:
             return True
-        searched_tokens: Sequence[int] | None = tokens[-self._lookback :]
+        stop_search_tokens: Sequence[int] | None = tokens[-self._lookback :]
         if self._think_end is not None:
-            searched_tokens = _after_thoughts(tokens, self._think_end)
-        if searched_tokens is None:
+            stop_search_tokens = _tokens_after_thinking(tokens, self._think_end)
+        if stop_search_tokens is None:
             return False
-        text = self._tokenizer.decode(list(searched_tokens))
+        text = self._tokenizer.decode(list(stop_search_tokens))
         if isinstance(self._think_end, str):
             _, separator, text = text.rpartition(self._think_end)
             if not separator:
@@ -301,20 +301,20 @@ class _StopCriteria:
         return any(string in text for string in self._stop_strings)
 
 
-def _after_thoughts(tokens: Sequence[int], think_end: int | str) -> Sequence[int] | None:
+def _tokens_after_thinking(tokens: Sequence[int], think_end: int | str) -> Sequence[int] | None:
     """The tokens after the last one that ends a thought, None where none does; all of them where a text ends it."""
     if isinstance(think_end, str):
         return tokens
     return tokens[len(tokens) - tokens[::-1].index(think_end) :] if think_end in tokens else None
 
 
-def _response(lm: Any, settings: _GenerationSettings, tokens: list[int]) -> dict[str, Any]:
+def _make_response(lm: Any, settings: _GenerationSettings, tokens: list[int]) -> dict[str, Any]:
     """The text as lm-eval cuts it out, and how it ended."""
-    text_ending = lm.find_ending(tokens, settings.limit, list(settings.until))
+    generation_end = lm.find_ending(tokens, settings.limit, list(settings.until))
     think_end = lm.think_end_token
-    answer = None if think_end is None else _after_thoughts(tokens, think_end)
+    answer = None if think_end is None else _tokens_after_thinking(tokens, think_end)
     text = lm.tok_decode(tokens if answer is None else list(answer))
     if isinstance(think_end, int):
         text = text.lstrip()
     think_end_text = think_end if isinstance(think_end, str) else None
-    return {"text": postprocess_generated_text(text, list(settings.until), think_end_text), **text_ending.as_dict()}
+    return {"text": postprocess_generated_text(text, list(settings.until), think_end_text), **generation_end.as_dict()}

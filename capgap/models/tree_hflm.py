@@ -13,7 +13,7 @@ from lm_eval.models.huggingface import HFLM
 from capgap.models.generation_ending import GenerationEnding
 from capgap.models.prefix_tree import LogLikelihood, ScoredContinuation, TreeScorer
 
-_TokenRequest = tuple[Any, list[int], list[int]]
+_TokenisedRequest = tuple[Any, list[int], list[int]]
 """lm-eval's request: its texts or None, the context's tokens, the continuation's tokens."""
 
 
@@ -30,7 +30,7 @@ class TreeHFLM(HFLM):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
 
     def _loglikelihood_tokens(
-        self, requests: list[_TokenRequest], disable_tqdm: bool = False, override_bs: int | None = None
+        self, requests: list[_TokenisedRequest], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[LogLikelihood]:
         """Log-likelihood in nats of each continuation, and whether it is the greedy one."""
         if self.tree is None or not requests:
@@ -46,7 +46,7 @@ class TreeHFLM(HFLM):  # type: ignore[misc]
         return [score_by_index[n] for n in range(len(requests))]
 
     def plain(
-        self, requests: list[_TokenRequest], disable_tqdm: bool = True, override_bs: int | None = None
+        self, requests: list[_TokenisedRequest], disable_tqdm: bool = True, override_bs: int | None = None
     ) -> list[LogLikelihood]:
         """The same on lm-eval's own path."""
         scored: list[LogLikelihood] = super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
@@ -86,8 +86,8 @@ class TreeHFLM(HFLM):  # type: ignore[misc]
         text = self.tok_decode(tokens[:n_before_eos])
         stop_positions = [text.find(string) for string in stop if string and string in text]
         if stop_positions:
-            before_stop = self.tokenizer.encode(text[: min(stop_positions)], add_special_tokens=False)
-            return GenerationEnding(min(len(before_stop) + 1, n_before_eos), "stop")
+            tokens_before_stop = self.tokenizer.encode(text[: min(stop_positions)], add_special_tokens=False)
+            return GenerationEnding(min(len(tokens_before_stop) + 1, n_before_eos), "stop")
         if n_before_eos < len(tokens):
             return GenerationEnding(n_before_eos + 1, "eos")
         # generate() stops a batch when its last row is done, so a shorter row without an end was cut by its neighbours'

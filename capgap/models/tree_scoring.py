@@ -6,15 +6,15 @@ from itertools import accumulate
 from typing import Any
 
 from capgap.models.generation_ending import with_prompt_cut
-from capgap.models.loaded_model import LoadedModel, TreeDisagreement
+from capgap.models.loaded_model import LoadedModel, TreeScoreMismatch
 from capgap.models.out_of_memory import halve_batch_size, is_out_of_memory
 from capgap.models.prefix_tree.row_plan import RowPlan, ScoredContinuation
-from capgap.models.prefix_tree.tree_proof import ProofExtent, disagreement, select_proof_requests
+from capgap.models.prefix_tree.tree_proof import ProofRecord, disagreement, select_proof_requests
 from capgap.models.prefix_tree.tree_scorer import LogLikelihood, TreeScorer
 from capgap.models.request_encoding import encode_requests
-from capgap.models.sharding import shard_of
+from capgap.models.sharding import select_shard
 
-_MIN_ROW_TOKENS = 32
+_MIN_HALVED_TOKENS = 32
 
 
 def score_by_tree(
@@ -53,13 +53,13 @@ def score_by_tree(
     """
     scorer = model.tree
     assert scorer is not None
-    request_pool = _RequestContinuations(kind, encode_requests(model.lm, kind, arguments))
+    request_pool = _ScoringRequestPool(kind, encode_requests(model.lm, kind, arguments))
     done: dict[int, Any] = dict(recorded_answers)
     while True:
         try:
             plan = scorer.plan(request_pool.continuations)
             # Requests belong to the row in which they end, so that shards share no request.
-            in_shard = request_pool.requests_ending_in(shard_of(request_pool.last_rows(plan), shard), plan)
+            in_shard = request_pool.requests_ending_in(select_shard(request_pool.last_rows(plan), shard), plan)
             if in_shard <= set(done):
                 return
             for responses in _prove_and_score(model, scorer, request_pool, plan, done, in_shard):
@@ -68,22 +68,22 @@ def score_by_tree(
         except RuntimeError as error:  # torch's errors of memory are of this kind
             if not is_out_of_memory(error):
                 raise
-            scorer.row_tokens = halve_batch_size(model, scorer.row_tokens, error, "tokens", min_size=_MIN_ROW_TOKENS)
+            scorer.row_tokens = halve_batch_size(model, scorer.row_tokens, error, "tokens", min_size=_MIN_HALVED_TOKENS)
 
 
 def _prove_and_score(
     model: LoadedModel,
     scorer: TreeScorer,
-    request_pool: "_RequestContinuations",
+    request_pool: "_ScoringRequestPool",
     plan: RowPlan,
     done: Mapping[int, Any],
     to_score: set[int],
 ) -> Iterator[dict[int, Any]]:
     """The responses to `to_score` that are not `done`; those that prove the tree before the others."""
     request_pool.partial.clear()
-    proof_requests, new_coverage = select_proof_requests(request_pool.requests, plan, scorer.proven)
+    proof_request_indices, new_coverage = select_proof_requests(request_pool.requests, plan, scorer.proven)
     scored: dict[int, Any] = {}
-    for i in proof_requests:
+    for i in proof_request_indices:
         responses: dict[int, Any] = {}
         if i not in done and i not in scored:
             responses = _score_with_row(scorer, request_pool, plan, i, set(done) | set(scored))
@@ -92,7 +92,7 @@ def _prove_and_score(
         complaint = _compare_with_lm_eval(model, request_pool, i, scored[i] if i in scored else done[i], new_coverage)
         model.seconds["proof"] = model.seconds.get("proof", 0.0) + time.monotonic() - started
         if complaint is not None:
-            raise TreeDisagreement(complaint)
+            raise TreeScoreMismatch(complaint)
         if responses:
             yield responses
     scorer.proven = new_coverage
@@ -100,7 +100,7 @@ def _prove_and_score(
 
 
 def _score_with_row(
-    scorer: TreeScorer, request_pool: "_RequestContinuations", plan: RowPlan, i: int, answered: Collection[int]
+    scorer: TreeScorer, request_pool: "_ScoringRequestPool", plan: RowPlan, i: int, answered: Collection[int]
 ) -> dict[int, Any]:
     """The responses to a request and to all that end in its last row, unless they are known.
 
@@ -117,14 +117,14 @@ def _score_with_row(
     except Exception as error:  # whatever a model's own code raises at masks that it does not expect
         if is_out_of_memory(error):
             raise
-        raise TreeDisagreement(
+        raise TreeScoreMismatch(
             f"its forward pass fails on a tree ({type(error).__name__}: {str(error)[:120]})"
         ) from error
     return scored
 
 
 def _score(
-    scorer: TreeScorer, request_pool: "_RequestContinuations", plan: RowPlan, to_score: Collection[int]
+    scorer: TreeScorer, request_pool: "_ScoringRequestPool", plan: RowPlan, to_score: Collection[int]
 ) -> Iterator[dict[int, Any]]:
     indices = [index for i in to_score for index in request_pool.indices(i)]
     for log_likelihoods in scorer.log_likelihoods(request_pool.continuations, plan, indices):
@@ -134,7 +134,7 @@ def _score(
 
 
 def _compare_with_lm_eval(
-    model: LoadedModel, request_pool: "_RequestContinuations", i: int, response: Any, new_coverage: ProofExtent
+    model: LoadedModel, request_pool: "_ScoringRequestPool", i: int, response: Any, new_coverage: ProofRecord
 ) -> str | None:
     """How one request on lm-eval's own path differs from the tree's response; None where it does not."""
     continuations = request_pool.requests[i]
@@ -147,7 +147,7 @@ def _compare_with_lm_eval(
     return disagreement(tree, reference, n_scored, model.lm.model.dtype, new_coverage)
 
 
-class _RequestContinuations:
+class _ScoringRequestPool:
     """Requests as continuations in one list, and the responses to those whose continuations are all scored."""
 
     def __init__(self, kind: str, requests: Sequence[Sequence[ScoredContinuation]]) -> None:

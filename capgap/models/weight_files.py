@@ -6,13 +6,13 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from capgap.errors import ModelError
 
-_PICKLED = ("*.bin", "*.pt", "*.pth")
-_PICKLE_STEMS = {"model": "pytorch_model", "adapter_model": "adapter_model"}
+_PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth")
+_PICKLE_NAME_BY_STEM = {"model": "pytorch_model", "adapter_model": "adapter_model"}
 """The pickles that transformers and peft read, by the stem of what replaces them."""
 _LARGEST_HEADER = 100_000_000  # bytes; safetensors itself refuses more
 
 
-def check_weights(folder: Path, stem: str, name: str, *, pickles: bool = False) -> None:
+def check_weights(folder: Path, stem: str, name: str, *, allow_pickles: bool = False) -> None:
     """Check that the weights are there and whole.
 
     Parameters
@@ -23,7 +23,7 @@ def check_weights(folder: Path, stem: str, name: str, *, pickles: bool = False) 
         ``model`` or ``adapter_model``.
     name
         The model's, for the message.
-    pickles
+    allow_pickles
         Whether weights that are only there as pickles may be loaded; transformers and peft then read tensors and
         nothing else from them (``torch.load(weights_only=True)``).
 
@@ -45,7 +45,7 @@ def check_weights(folder: Path, stem: str, name: str, *, pickles: bool = False) 
     files = [folder / shard for shard in shard_names] or sorted(folder.glob(f"{stem}*.safetensors"))
     files = files or sorted(folder.glob("*.safetensors"))
     if not files:
-        if pickles and any(folder.glob(f"{_PICKLE_STEMS[stem]}*.bin")):
+        if allow_pickles and any(folder.glob(f"{_PICKLE_NAME_BY_STEM[stem]}*.bin")):
             return
         raise ModelError(f"model {name}: {folder}: {_no_weights(folder, stem)}")
     if not shard_names and not (folder / f"{stem}.safetensors").is_file():
@@ -54,7 +54,7 @@ def check_weights(folder: Path, stem: str, name: str, *, pickles: bool = False) 
             f"says where each weight is."
         )
     for file in files:
-        _check_whole(file, name)
+        _check_file_complete(file, name)
 
 
 def _indexed_files(index: Path, name: str) -> list[str]:
@@ -76,17 +76,17 @@ def _indexed_files(index: Path, name: str) -> list[str]:
 
 
 def _no_weights(folder: Path, stem: str) -> str:
-    pickled = sorted(path.name for kind in _PICKLED for path in folder.glob(kind))
-    if pickled:
+    pickle_names = sorted(path.name for kind in _PICKLE_PATTERNS for path in folder.glob(kind))
+    if pickle_names:
         return (
-            f"its weights are pickled ({pickled[0]}), and a pickle can run code when it is loaded. "
+            f"its weights are pickled ({pickle_names[0]}), and a pickle can run code when it is loaded. "
             f"Convert them to safetensors, or, if you trust where they come from, allow them: --allow-pickle, or "
             f"allow_pickle=on after this model's name."
         )
     return f"it has no weights ({stem}*.safetensors)."
 
 
-def _check_whole(file: Path, name: str) -> None:
+def _check_file_complete(file: Path, name: str) -> None:
     """Check a safetensors file's length against its header, which says where its last tensor ends."""
     size = file.stat().st_size
     if size == 0:

@@ -7,8 +7,8 @@ import pandas as pd
 
 from capgap.errors import TableError
 from capgap.report import text
-from capgap.report.display_labels import code_in_words, declaration, heading
-from capgap.report.provenance import plain_prompting
+from capgap.report.display_labels import declaration, describe_code, heading
+from capgap.report.provenance import describe_prompting
 from capgap.report.tables import EstimateIndex, EstimateView, task_names
 from capgap.schema import MAX_UNREADABLE_SHARE, Roles, pair
 from capgap.schema.quantities import QUANTITIES
@@ -16,7 +16,7 @@ from capgap.schema.remarks import Reason
 
 _FEW_CLUSTERS = 6
 _FEW_ITEMS = 100
-_UNREADABLE_LIMIT = f"{100 * MAX_UNREADABLE_SHARE:g}\u202f%"
+_UNREADABLE_LIMIT_TEXT = f"{100 * MAX_UNREADABLE_SHARE:g}\u202f%"
 
 
 _QUALIFYING_REASONS = {
@@ -70,7 +70,7 @@ def excluded_tasks(lookup: EstimateIndex, roles: Roles) -> set[str]:
     return {row.group for row in _unreadable_rows(lookup, roles)}
 
 
-def caveats(
+def collect_caveats(
     lookup: EstimateIndex, roles: Roles, *, outcomes: pd.DataFrame, models: pd.DataFrame | None, excluded: set[str]
 ) -> list[Caveat]:
     """Everything that stands between the headline and belief, the gravest first."""
@@ -79,10 +79,10 @@ def caveats(
         *_prompting(roles, models),
         *_unreadable_answers(lookup, roles),
         # Formats of tasks that are set aside alias nothing.
-        *_aliased_formats(outcomes[~task_names(outcomes).isin(excluded)]),
-        *_refused_headline(lookup, roles),
+        *_yield_format_caveats(outcomes[~task_names(outcomes).isin(excluded)]),
+        *_yield_refusal_caveats(lookup, roles),
         *_qualified_headline(lookup, roles),
-        *_small_samples(lookup, roles),
+        *_yield_size_caveats(lookup, roles),
     ]
 
 
@@ -114,9 +114,9 @@ def _prompting(roles: Roles, models: pd.DataFrame | None) -> Iterator[Caveat]:
     prompting_by_model = models.dropna(subset=["prompting"]).drop_duplicates("model").set_index("model")["prompting"]
     prompting = {name: str(prompting_by_model[name]) for name in roles.names if name in prompting_by_model.index}
     if len(set(prompting.values())) > 1:
-        summary = "; ".join(f"{name}: {text.shorten(plain_prompting(spec), 80)}" for name, spec in prompting.items())
+        summary = "; ".join(f"{name}: {text.shorten(describe_prompting(spec), 80)}" for name, spec in prompting.items())
         yield Caveat(
-            f"The roles were prompted differently ({text.sanitise(summary)}).",
+            f"The roles were prompted differently ({text.sanitise_text(summary)}).",
             "Part of every difference below may be the prompt's.",
         )
 
@@ -129,17 +129,17 @@ def _unreadable_answers(lookup: EstimateIndex, roles: Roles) -> Iterator[Caveat]
         yield Caveat(
             f"{len(tasks)} {'task is' if len(tasks) == 1 else 'tasks are'} set aside from comparisons with the teacher "
             f"for battery, capability and domain: {text.join(tasks)}.",
-            f"Surely more than {_UNREADABLE_LIMIT} of the answers of {text.sanitise(str(roles.teacher))} could not be "
-            f"read there: {advice}, and evaluate again. The tables also have each number with these tasks.",
+            f"Surely more than {_UNREADABLE_LIMIT_TEXT} of the answers of {text.sanitise_text(str(roles.teacher))} "
+            f"cannot be read there: {advice}, and evaluate again. The tables also have each number with these tasks.",
         )
 
 
-def _aliased_formats(outcomes: pd.DataFrame) -> Iterator[Caveat]:
+def _yield_format_caveats(outcomes: pd.DataFrame) -> Iterator[Caveat]:
     labelled = outcomes.dropna(subset=["capability", "format"])
-    formats = labelled.groupby("capability")["format"].unique()
-    if not {"knowledge", "reasoning"} <= set(formats.index):
+    formats_by_capability = labelled.groupby("capability")["format"].unique()
+    if not {"knowledge", "reasoning"} <= set(formats_by_capability.index):
         return
-    knowledge, reasoning = (set(formats[name]) for name in ("knowledge", "reasoning"))
+    knowledge, reasoning = (set(formats_by_capability[name]) for name in ("knowledge", "reasoning"))
     if knowledge.isdisjoint(reasoning):
         yield Caveat(
             f"Format and capability are aliased: knowledge is asked as {text.join(sorted(knowledge))}, "
@@ -159,12 +159,12 @@ def _group_by_reason(rows: Sequence[EstimateView]) -> list[list[EstimateView]]:
 def _example_note(rows: Sequence[EstimateView]) -> str:
     """The note of the first row as a sentence, marked as an example where others differ; else its code in words."""
     notes = list(dict.fromkeys(row.note for row in rows if row.note))
-    sentence = heading(notes[0] if notes else code_in_words(rows[0].reason) or "no reason was recorded")
+    sentence = heading(notes[0] if notes else describe_code(rows[0].reason) or "no reason was recorded")
     return ("For example: " if len(notes) > 1 else "") + sentence + ("" if sentence.endswith((".", "!", "?")) else ".")
 
 
-def _refused_headline(lookup: EstimateIndex, roles: Roles) -> Iterator[Caveat]:
-    """Headline ratios without a number; their variants stand in `omitted_data`."""
+def _yield_refusal_caveats(lookup: EstimateIndex, roles: Roles) -> Iterator[Caveat]:
+    """Headline ratios without a number; their variants stand in `collect_omitted_data`."""
     for quantity in ("gap_closure", "retention"):
         rows = [row for row in lookup.select(quantity, "capability") if row.status == "refused" and row.is_headline]
         for reason_rows in _group_by_reason([row for row in rows if row.model in roles.students]):
@@ -187,11 +187,11 @@ def _qualified_headline(lookup: EstimateIndex, roles: Roles) -> Iterator[Caveat]
         titles = text.join(dict.fromkeys(row.declaration.title for row in reason_rows))
         groups = text.join(dict.fromkeys(row.group for row in reason_rows))
         yield Caveat(
-            f"{heading(titles)} of {groups}: {code_in_words(reason_rows[0].reason)}.", _example_note(reason_rows)
+            f"{heading(titles)} of {groups}: {describe_code(reason_rows[0].reason)}.", _example_note(reason_rows)
         )
 
 
-def _small_samples(lookup: EstimateIndex, roles: Roles) -> Iterator[Caveat]:
+def _yield_size_caveats(lookup: EstimateIndex, roles: Roles) -> Iterator[Caveat]:
     rows = [row for row in lookup.select("accuracy", "capability") if row.model in roles.students]
     few_items = {row.group: row.n_items for row in rows if row.n_items is not None and row.n_items < _FEW_ITEMS}
     if few_items:
@@ -204,8 +204,8 @@ def _small_samples(lookup: EstimateIndex, roles: Roles) -> Iterator[Caveat]:
             f"Fewer than {_FEW_CLUSTERS} independent clusters: {counts}.",
             "The coverage of the intervals was never tested with so few.",
         )
-    generalised_groups = {row.group for row in rows if row.population_tasks == "tasks_like_these"}
-    fixed_task_groups = [group for group in dict.fromkeys(row.group for row in rows) if group not in generalised_groups]
+    random_task_groups = {row.group for row in rows if row.population_tasks == "tasks_like_these"}
+    fixed_task_groups = [group for group in dict.fromkeys(row.group for row in rows) if group not in random_task_groups]
     if fixed_task_groups:
         yield Caveat(
             f"The numbers for {text.join(fixed_task_groups)} speak of these tasks, not of the capability at large.",
@@ -213,13 +213,13 @@ def _small_samples(lookup: EstimateIndex, roles: Roles) -> Iterator[Caveat]:
         )
 
 
-def omitted_data(lookup: EstimateIndex, roles: Roles, *, outcomes: pd.DataFrame) -> list[OmittedData]:
+def collect_omitted_data(lookup: EstimateIndex, roles: Roles, *, outcomes: pd.DataFrame) -> list[OmittedData]:
     """What the numbers leave out: unreadable tasks, unshared items, errors, refused numbers, questions not asked."""
     return [
         *_excluded_rows(lookup, roles),
         *_unshared_items(outcomes, roles),
         *_failed_answers(outcomes),
-        *_refused_numbers(lookup),
+        *_list_refused_numbers(lookup),
         *_missing_quantities(lookup),
     ]
 
@@ -231,15 +231,15 @@ def _excluded_rows(lookup: EstimateIndex, roles: Roles) -> Iterator[OmittedData]
     for task, share in sorted(shares.items()):
         yield OmittedData(
             f"Task {task}, from comparisons with the teacher for battery, capability and domain",
-            f"Unparsed or cut off: {roles.teacher} {text.percent(share)}, surely over {_UNREADABLE_LIMIT}.",
+            f"Unparsed or cut off: {roles.teacher} {text.percent(share)}, surely over {_UNREADABLE_LIMIT_TEXT}.",
         )
 
 
 def _unshared_items(outcomes: pd.DataFrame, roles: Roles) -> Iterator[OmittedData]:
     all_models = set(outcomes["model"])
     for student in roles.students:
-        references = [roles.teacher, roles.base.get(student), roles.control.get(student)]
-        models = [name for name in dict.fromkeys([student, *references]) if name is not None and name in all_models]
+        other_models = [roles.teacher, roles.base.get(student), roles.control.get(student)]
+        models = [name for name in dict.fromkeys([student, *other_models]) if name is not None and name in all_models]
         if len(models) < 2 or student not in all_models:
             continue
         try:
@@ -256,17 +256,17 @@ def _unshared_items(outcomes: pd.DataFrame, roles: Roles) -> Iterator[OmittedDat
 
 
 def _failed_answers(outcomes: pd.DataFrame) -> Iterator[OmittedData]:
-    failed = outcomes[(outcomes["status"] == "error").fillna(False).astype(bool)]
-    for model, rows in failed.groupby("model"):
+    failed_outcomes = outcomes[(outcomes["status"] == "error").fillna(False).astype(bool)]
+    for model, rows in failed_outcomes.groupby("model"):
         tasks = tuple(f"{task} ({n})" for task, n in rows.groupby("task").size().items())
         yield OmittedData(f"{len(rows):,} answers of {model}", "They ended in an error and have no score.", tasks)
 
 
-def _refused_numbers(lookup: EstimateIndex) -> Iterator[OmittedData]:
+def _list_refused_numbers(lookup: EstimateIndex) -> Iterator[OmittedData]:
     """Refused numbers by reason code, each with the note of one."""
     for rows in _group_by_reason([row for row in lookup.rows if row.status == "refused"]):
         titles = heading(text.join(dict.fromkeys(row.declaration.title for row in rows)))
-        reason = code_in_words(rows[0].reason)
+        reason = describe_code(rows[0].reason)
         labels = tuple(dict.fromkeys(row.group for row in rows))
         yield OmittedData(f"{titles}: {len(rows):,} refused{reason and f', {reason}'}", _example_note(rows), labels)
 

@@ -2,7 +2,7 @@
 
 from capgap.schema.quantities import QUANTITIES, Quantity
 
-_CODE_WORDS = {
+_CODE_PHRASES = {
     "two_stage": "two-stage",
     "these_recipes_this_base": "these recipes, this base",
     "these_recipes_bases_like_these": "these recipes, bases like these",
@@ -14,12 +14,12 @@ _CODE_WORDS = {
 
 def declaration(quantity: str) -> Quantity:
     """The declaration of a quantity; of one that nobody declared, its code in words, read as a share."""
-    return QUANTITIES.get(quantity) or Quantity(quantity, code_in_words(quantity), "", "", "percent")
+    return QUANTITIES.get(quantity) or Quantity(quantity, describe_code(quantity), "", "", "percent")
 
 
-def code_in_words(code: str) -> str:
+def describe_code(code: str) -> str:
     """A code (of an estimator, a reason, an axis of a population) in words."""
-    return _CODE_WORDS.get(code, code.replace("_", " "))
+    return _CODE_PHRASES.get(code, code.replace("_", " "))
 
 
 def heading(words: str) -> str:
@@ -32,6 +32,6 @@ def formula(quantity: Quantity) -> str:
     return quantity.definition.replace(" - ", " \u2212 ")
 
 
-def population_label(*population_codes: str) -> str:
+def population_label(*population_axis_codes: str) -> str:
     """Codes of the axes of a population (students, tasks, items) in words, unknown ones left out."""
-    return ", ".join(code_in_words(code) for code in population_codes if code)
+    return ", ".join(describe_code(code) for code in population_axis_codes if code)

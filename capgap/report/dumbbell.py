@@ -72,7 +72,7 @@ def task_capabilities(outcomes: pd.DataFrame) -> dict[str, str]:
     return {str(task): capability_by_task.get(str(task), "unlabelled") for task in dict.fromkeys(frame["task"])}
 
 
-def _position(value: float | None) -> float | None:
+def _clip_to_percent(value: float | None) -> float | None:
     """A share as per cent of the width, cut at both ends."""
     return None if value is None else round(min(100.0, max(0.0, 100 * value)), 2)
 
@@ -94,10 +94,10 @@ def _row(lookup: EstimateIndex, task: str, roles: Roles, student: str, excluded:
     alt_text = ", ".join(f"{role} {text.percent(value)}" for role, value in share.items() if value is not None)
     return DumbbellRow(
         task=task,
-        **{role: _position(value) for role, value in share.items()},
-        low=_position(student_accuracy.low) if student_accuracy else None,
-        high=_position(student_accuracy.high) if student_accuracy else None,
-        chance=_position(chance),
+        **{role: _clip_to_percent(value) for role, value in share.items()},
+        low=_clip_to_percent(student_accuracy.low) if student_accuracy else None,
+        high=_clip_to_percent(student_accuracy.high) if student_accuracy else None,
+        chance=_clip_to_percent(chance),
         gap=lookup.find("gap", "task", task, student),
         accuracy=student_accuracy,
         label=f"{task}: {alt_text or 'no number'}" + (f"; chance {text.percent(chance)}" if chance else ""),
@@ -105,13 +105,13 @@ def _row(lookup: EstimateIndex, task: str, roles: Roles, student: str, excluded:
     )
 
 
-def _gap_order(row: DumbbellRow) -> tuple[bool, float, str]:
+def _gap_sort_key(row: DumbbellRow) -> tuple[bool, float, str]:
     if row.gap is not None and row.gap.estimate is not None:
         return False, -row.gap.estimate, row.task
     return True, -(row.student if row.student is not None else -1.0), row.task
 
 
-def dumbbells(
+def make_dumbbell_panels(
     lookup: EstimateIndex, roles: Roles, capabilities: dict[str, str], excluded: set[str]
 ) -> tuple[DumbbellPanel, ...]:
     """One panel per student: tasks grouped by capability, the widest gap first.
@@ -138,6 +138,6 @@ def dumbbells(
             ]
             rows = [row for row in rows if row.student is not None or row.teacher is not None]
             if rows:
-                capability_groups.append(DumbbellGroup(capability, tuple(sorted(rows, key=_gap_order))))
+                capability_groups.append(DumbbellGroup(capability, tuple(sorted(rows, key=_gap_sort_key))))
         panels.append(DumbbellPanel(number, student, tuple(capability_groups)))
     return tuple(panels)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _ROW_HEIGHT = 21.0
-_WIDTH = 330.0
+_FOREST_WIDTH = 330.0
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class ForestRow:
     """None makes the row a heading."""
 
 
-def limits_of(rows: Sequence[ForestRow], reference: Sequence[float]) -> tuple[float, float]:
+def compute_axis_limits(rows: Sequence[ForestRow], reference: Sequence[float]) -> tuple[float, float]:
     """Room for every estimate and the references; intervals that reach far beyond are cut, with an arrow."""
-    known_estimates = [row.estimate for row in rows if row.estimate is not None and not row.estimate.refused]
-    centres = [100 * e.estimate for e in known_estimates if e.estimate is not None] + list(reference)
-    interval_ends = [100 * end for e in known_estimates for end in (e.low, e.high) if end is not None]
+    unrefused_estimates = [row.estimate for row in rows if row.estimate is not None and not row.estimate.refused]
+    point_values = [100 * e.estimate for e in unrefused_estimates if e.estimate is not None] + list(reference)
+    interval_ends = [100 * end for e in unrefused_estimates for end in (e.low, e.high) if end is not None]
     # Centres decide: an interval may reach six tenths of their range beyond, lest one wide interval flatten the rest.
-    low, high = min(centres), max(centres)
+    low, high = min(point_values), max(point_values)
     value_range = max(high - low, 20.0)
     low = min([low, *(max(end, low - 0.6 * value_range) for end in interval_ends)])
     high = max([high, *(min(end, high + 0.6 * value_range) for end in interval_ends)])
@@ -42,7 +42,7 @@ def limits_of(rows: Sequence[ForestRow], reference: Sequence[float]) -> tuple[fl
     return low - margin, high + margin
 
 
-def forest(
+def draw_forest_plot(
     rows: Sequence[ForestRow],
     *,
     prefix: str,
@@ -66,7 +66,7 @@ def forest(
     reference
         Upright lines, in hundredths.
     limits
-        Of the axis, in hundredths, where several figures share it; else `limits_of` these rows.
+        Of the axis, in hundredths, where several figures share it; else `compute_axis_limits` these rows.
 
     Returns
     -------
@@ -76,10 +76,10 @@ def forest(
     valid = [(index, row) for index, row in enumerate(rows) if row.estimate is not None and not row.estimate.refused]
     if not valid:
         return None
-    with svg.style():
+    with svg.plot_style():
         height = 58 + _ROW_HEIGHT * len(rows)
-        figure, axes = svg.canvas(_WIDTH, height, title=title, left=110, right=10, top=24, bottom=34)
-        low, high = limits or limits_of(rows, reference)
+        figure, axes = svg.make_figure(_FOREST_WIDTH, height, title=title, left=110, right=10, top=24, bottom=34)
+        low, high = limits or compute_axis_limits(rows, reference)
         axes.set(xlim=(low, high), ylim=(len(rows) - 0.5, -0.5), yticks=[], xlabel=unit, ylabel="")
         for value in reference:
             axes.axvline(value, color=svg.MUTED_INK, linewidth=1.0, zorder=0.9)
@@ -91,8 +91,8 @@ def forest(
             if row.estimate is not None and row.estimate.estimate is not None
         ]
         if points:
-            x, y, colours = zip(*points, strict=True)
-            svg.points(axes, x, y, colour=colours, size=72, zorder=4)
+            x, y, point_colours = zip(*points, strict=True)
+            svg.points(axes, x, y, colour=point_colours, size=72, zorder=4)
         alt_text = "; ".join(f"{row.label} {row.estimate.shown_with_interval}" for row in rows if row.estimate)
         return svg.inline_svg(figure, prefix=prefix, label=f"{title}: {alt_text}")
 
@@ -102,7 +102,7 @@ def _forest_row(axes: "Axes", index: int, row: ForestRow, limits: tuple[float, f
     transform = axes.get_yaxis_transform()
     heading = row.estimate is None
     axes.text(
-        -108 / 210,  # 108 pixels left of axes that are 210 wide, see `forest`
+        -108 / 210,  # 108 pixels left of axes that are 210 wide, see `draw_forest_plot`
         index,
         text.shorten(row.label, 18),
         transform=transform,
@@ -124,9 +124,9 @@ def _forest_row(axes: "Axes", index: int, row: ForestRow, limits: tuple[float, f
     interval_high = math.inf if row.estimate.high is None else 100 * row.estimate.high
     colour = svg.COLOURS[row.capability]
     axes.hlines(index, max(interval_low, low), min(interval_high, high), color=colour, linewidth=2.6, zorder=3)
-    for is_beyond_axis, end, marker in ((interval_low < low, low, "<"), (interval_high > high, high, ">")):
+    for is_beyond_axis, end, arrow_marker in ((interval_low < low, low, "<"), (interval_high > high, high, ">")):
         if is_beyond_axis:
-            axes.plot([end], [index], marker=marker, color=colour, markersize=5.5, clip_on=False, zorder=3)
+            axes.plot([end], [index], marker=arrow_marker, color=colour, markersize=5.5, clip_on=False, zorder=3)
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ _SLICE_PATTERN = re.compile(r"(?P<task>.*): (?P<covariate>[^=]+)=(?P<bin>.*)", r
 _NUMBER = re.compile("[-\u2212]?\\d+(?:\\.\\d+)?")
 
 
-def _bin_order(label: str) -> tuple[bool, float, str]:
+def _bin_sort_key(label: str) -> tuple[bool, float, str]:
     """Bins by the first number in their labels, those without one last."""
     number = _NUMBER.search(label)
     return number is None, float(number.group().replace("\u2212", "-")) if number else 0.0, label
@@ -167,17 +167,17 @@ def slices_of(
     capabilities
         Task → capability.
     """
-    bins_of: dict[tuple[str, str], dict[str, dict[str, EstimateView]]] = {}  # bin → model → accuracy
+    bins_by_covariate: dict[tuple[str, str], dict[str, dict[str, EstimateView]]] = {}  # bin → model → accuracy
     for row in rows:
-        slice_match = _SLICE_PATTERN.fullmatch(row.group)
-        if slice_match and row.model in models:
-            bins = bins_of.setdefault((slice_match["task"], slice_match["covariate"]), {})
-            bins.setdefault(slice_match["bin"], {})[row.model] = row
+        slice_name_match = _SLICE_PATTERN.fullmatch(row.group)
+        if slice_name_match and row.model in models:
+            bins = bins_by_covariate.setdefault((slice_name_match["task"], slice_name_match["covariate"]), {})
+            bins.setdefault(slice_name_match["bin"], {})[row.model] = row
     slices = []
-    for (task, covariate), bins in bins_of.items():
+    for (task, covariate), bins in bins_by_covariate.items():
         if len(bins) < 2:
             continue
-        order = tuple(sorted(bins, key=_bin_order))
+        order = tuple(sorted(bins, key=_bin_sort_key))
         lines = {model: tuple(bins[label].get(model) for label in order) for model in models}
         slices.append(
             CovariateSlices(
@@ -191,40 +191,40 @@ def slices_of(
     return slices
 
 
-def slice_panel(
+def draw_slices(
     slices: CovariateSlices, *, prefix: str, teacher: str | None, bases: Sequence[str], students: Sequence[str]
 ) -> Markup:
     """One small panel: teacher in ink, bases dashed, students in the capability's colour; a lone one has its band."""
-    with svg.style():
+    with svg.plot_style():
         title = text.shorten(slices.task, 34)
-        figure, axes = svg.canvas(246, 190, title=title, left=34, right=18, top=30, bottom=38)
+        figure, axes = svg.make_figure(246, 190, title=title, left=34, right=18, top=30, bottom=38)
         colour = svg.COLOURS[slices.capability]
         chance = next((e.null_value for line in slices.accuracy.values() for e in line if e and e.null_value), None)
         if chance is not None:
             axes.axhline(100 * chance, color=svg.MUTED_INK, linewidth=1.0, linestyle=(0, (1, 3)), zorder=1)
         line_ends = []
         for model, line in slices.accuracy.items():
-            known_points = [(x, e) for x, e in enumerate(line) if e and e.estimate is not None and not e.refused]
-            if not known_points:
+            unrefused_points = [(x, e) for x, e in enumerate(line) if e and e.estimate is not None and not e.refused]
+            if not unrefused_points:
                 continue
-            x, y = [x for x, _ in known_points], [100 * (e.estimate or 0.0) for _, e in known_points]
-            ink = svg.INK if model == teacher else colour if model in students else svg.MUTED_INK
-            dashes = (4, 2) if model in bases and model not in students else (None, None)
-            axes.plot(x, y, color=ink, linewidth=1.8, dashes=dashes, zorder=3)
+            x, y = [x for x, _ in unrefused_points], [100 * (e.estimate or 0.0) for _, e in unrefused_points]
+            line_colour = svg.INK if model == teacher else colour if model in students else svg.MUTED_INK
+            dash_pattern = (4, 2) if model in bases and model not in students else (None, None)
+            axes.plot(x, y, color=line_colour, linewidth=1.8, dashes=dash_pattern, zorder=3)
             if model not in students:
                 continue
             axes.scatter(x, y, color=colour, s=30, linewidth=0, zorder=4)
             if len(students) == 1:
-                _confidence_band(axes, known_points, colour)
+                _confidence_band(axes, unrefused_points, colour)
             else:
                 line_ends.append((y[-1], x[-1], str(list(students).index(model) + 1)))
-        _slice_axes(axes, slices)
+        _format_slice_axes(axes, slices)
         _label_line_ends(axes, line_ends)
         return svg.inline_svg(figure, prefix=prefix, label=f"accuracy on {slices.task} by {slices.covariate}")
 
 
-def _confidence_band(axes: "Axes", known_points: list[tuple[int, EstimateView]], colour: str) -> None:
-    interval_points = [(x, e.low, e.high) for x, e in known_points if e.low is not None and e.high is not None]
+def _confidence_band(axes: "Axes", unrefused_points: list[tuple[int, EstimateView]], colour: str) -> None:
+    interval_points = [(x, e.low, e.high) for x, e in unrefused_points if e.low is not None and e.high is not None]
     if interval_points:
         x = [bin_index for bin_index, _, _ in interval_points]
         low = [max(0.0, 100 * low) for _, low, _ in interval_points]
@@ -241,7 +241,7 @@ def _label_line_ends(axes: "Axes", line_ends: list[tuple[float, int, str]]) -> N
         axes.annotate(number, (x, height), (7, 0), textcoords="offset points", fontsize=10, color=svg.INK, va="center")
 
 
-def _slice_axes(axes: "Axes", slices: CovariateSlices) -> None:
+def _format_slice_axes(axes: "Axes", slices: CovariateSlices) -> None:
     n_bins = len(slices.bins)
     tick_step = max(1, math.ceil(n_bins / 8))
     limit = max(3, 34 // min(n_bins, 8))

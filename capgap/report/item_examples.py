@@ -10,26 +10,26 @@ import pandas as pd
 
 from capgap.report import text
 from capgap.report.tables import CAPABILITY_ORDER, task_names
-from capgap.report.text import Excerpt
+from capgap.report.text import TextExcerpt
 from capgap.schema import CELL_KEY, Roles
 
-_Row = Mapping[Hashable, Any]
+_OutcomeRow = Mapping[Hashable, Any]
 
 _RIGHT_SCORE = 0.5
 """A score from here on counts as right where scores are graded."""
 
 
 @dataclass(frozen=True)
-class ShownAnswer:
+class ExampleAnswer:
     """The answer of one model to one item."""
 
     role: str
     model: str
     score: float | None
     status: str
-    answer: Excerpt | None
+    answer: TextExcerpt | None
     """The prediction, or the response where nothing was parsed; None where texts are withheld."""
-    response: Excerpt | None
+    response: TextExcerpt | None
     """The whole response, where it says more than the answer."""
     margin: float | None
     """Best choice over the next, nats."""
@@ -45,10 +45,10 @@ class ItemExample:
 
     item: str
     variant: str
-    prompt: Excerpt | None
-    target: Excerpt | None
+    prompt: TextExcerpt | None
+    target: TextExcerpt | None
     digest: str
-    answers: tuple[ShownAnswer, ...]
+    answers: tuple[ExampleAnswer, ...]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def examples(
         return []
     rows = outcomes[outcomes["primary"].fillna(False).astype(bool) & outcomes["model"].isin(roles.names)]
     rows = rows.assign(task_shown=task_names(outcomes).loc[rows.index])
-    prompts = {} if items is None else _by_key(items)
+    prompts = {} if items is None else _index_item_texts(items)
     entries = []
     for task, task_rows in rows.groupby("task_shown", sort=False):
         scores = task_rows.pivot(index=list(CELL_KEY), columns="model", values="score").sort_index()  # cells × models
@@ -105,26 +105,26 @@ def examples(
         if roles.teacher not in scores or not students:
             continue
         scores = scores.dropna(subset=[roles.teacher, *students])
-        candidate = (scores[roles.teacher] >= _RIGHT_SCORE) & (scores[students] < _RIGHT_SCORE).any(axis="columns")
-        keys = scores.index[candidate.to_numpy()].to_list()
+        is_candidate = (scores[roles.teacher] >= _RIGHT_SCORE) & (scores[students] < _RIGHT_SCORE).any(axis="columns")
+        keys = scores.index[is_candidate.to_numpy()].to_list()
         # A stream of its own for each task: adding a task changes no other task's examples.
         rng = np.random.default_rng([seed, zlib.crc32(str(task).encode("utf-8", "surrogatepass"))])
         chosen = sorted(rng.choice(len(keys), size=min(n_shown, len(keys)), replace=False).tolist())
-        rows_of = _rows_by_cell(task_rows, [keys[i] for i in chosen])
-        task_examples = tuple(_example(keys[i], rows_of[keys[i]], roles, prompts, show=show) for i in chosen)
+        rows_by_cell = _rows_by_cell(task_rows, [keys[i] for i in chosen])
+        task_examples = tuple(_make_example(keys[i], rows_by_cell[keys[i]], roles, prompts, show=show) for i in chosen)
         capability = capabilities.get(str(task), "unlabelled")
         entries.append(TaskExamples(str(task), capability, len(keys), len(scores), task_examples))
     return sorted(entries, key=lambda entry: CAPABILITY_ORDER.index(entry.capability))
 
 
-def _by_key(items: pd.DataFrame) -> dict[tuple[str, ...], dict[Hashable, object]]:
+def _index_item_texts(items: pd.DataFrame) -> dict[tuple[str, ...], dict[Hashable, object]]:
     keys = zip(items["battery"], items["task"], items["item"], items["variant"], strict=True)
     return dict(zip(keys, items[["prompt", "target"]].to_dict("records"), strict=True))
 
 
-def _rows_by_cell(rows: pd.DataFrame, keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], list[_Row]]:
+def _rows_by_cell(rows: pd.DataFrame, keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], list[_OutcomeRow]]:
     """The rows of a few cells, without an index over all."""
-    rows_by_cell: dict[tuple[Any, ...], list[_Row]] = {key: [] for key in keys}
+    rows_by_cell: dict[tuple[Any, ...], list[_OutcomeRow]] = {key: [] for key in keys}
     for row in rows[rows["item"].isin([key[CELL_KEY.index("item")] for key in keys])].to_dict("records"):
         key = tuple(row[name] for name in CELL_KEY)
         if key in rows_by_cell:
@@ -132,15 +132,15 @@ def _rows_by_cell(rows: pd.DataFrame, keys: Sequence[tuple[Any, ...]]) -> dict[t
     return rows_by_cell
 
 
-def _example(
+def _make_example(
     key: Sequence[object],
-    rows: Sequence[_Row],
+    rows: Sequence[_OutcomeRow],
     roles: Roles,
     prompts: dict[tuple[str, ...], dict[Hashable, object]],
     *,
     show: bool,
 ) -> ItemExample:
-    item = prompts.get(tuple(str(key_part) for key_part in key[:4]), {})
+    item = prompts.get(tuple(str(key_value) for key_value in key[:4]), {})
     prompt = item.get("prompt")
     target = next((t for t in [item.get("target"), *(row["target"] for row in rows)] if isinstance(t, str)), None)
     row_of = {row["model"]: row for row in rows}
@@ -150,7 +150,7 @@ def _example(
         item=text.shorten(key[2], 80),
         variant=text.shorten(key[3], 40),
         prompt=text.excerpt(prompt) if show else None,
-        target=text.excerpt(target, head_length=200, total=600) if show else None,
+        target=text.excerpt(target, n_head_characters=200, total=600) if show else None,
         digest=text.digest(prompt if isinstance(prompt, str) else target),
         answers=answers,
     )
@@ -167,18 +167,18 @@ def _role_by_model(roles: Roles) -> dict[str, str]:
     return role_by_model
 
 
-def _answer(role: str, model: str, row: _Row, *, show: bool) -> ShownAnswer:
+def _answer(role: str, model: str, row: _OutcomeRow, *, show: bool) -> ExampleAnswer:
     prediction, response = (row[name] if isinstance(row[name], str) else None for name in ("prediction", "response"))
     response_differs = prediction is not None and response is not None and response.strip() != prediction.strip()
     numbers = {name: None if pd.isna(row[name]) else float(row[name]) for name in ("score", "margin", "margin_target")}
-    return ShownAnswer(
+    return ExampleAnswer(
         role=role,
         model=model,
         status=str(row["status"]),
-        answer=text.excerpt(response if prediction is None else prediction, head_length=240, total=800)
+        answer=text.excerpt(response if prediction is None else prediction, n_head_characters=240, total=800)
         if show
         else None,
-        response=text.excerpt(response, head_length=0, total=1_200) if show and response_differs else None,
+        response=text.excerpt(response, n_head_characters=0, total=1_200) if show and response_differs else None,
         digest=text.digest(prediction if response is None else response),
         **numbers,
     )

@@ -11,28 +11,28 @@ from markupsafe import Markup
 
 from capgap.report import svg, text
 from capgap.report.tables import (
-    VARIANCE_SHARE,
+    LABEL_VARIANCE_FACTOR,
     EstimateIndex,
     EstimateView,
     ShownTable,
     TableCell,
-    collapsed_table,
     json_object,
+    make_collapsed_table,
     numbered_models,
 )
 from capgap.schema import Roles
 
-__all__ = ["LabelSection", "label_section"]
+__all__ = ["LabelReportSection", "gather_label_section"]
 
-ItemKeys = set[tuple[str, str]]
+TaskItemKeys = set[tuple[str, str]]
 """Task and item."""
-_MOST_IMPUTED = 400
-_SOURCES = {"behaviour": "answers of models", "declared": "declaration", "text": "text", "none": "nothing"}
+_MAX_IMPUTED_ROWS = 400
+_SOURCE_WORDS = {"behaviour": "answers of models", "declared": "declaration", "text": "text", "none": "nothing"}
 _TASK_COLUMNS = ("task", "label", "reasoning, %", "95 % interval", "items", "from", "reasons, of a middling item")
 
 
 @dataclass(frozen=True)
-class LabelSection:
+class LabelReportSection:
     """The section on labels."""
 
     sentences: tuple[str, ...]
@@ -45,9 +45,9 @@ class LabelSection:
     reliability_note: str = ""
 
 
-def label_section(
-    labels: pd.DataFrame | None, undeclared: ItemKeys, lookup: EstimateIndex, roles: Roles, run: Mapping[str, Any]
-) -> LabelSection | None:
+def gather_label_section(
+    labels: pd.DataFrame | None, undeclared: TaskItemKeys, lookup: EstimateIndex, roles: Roles, run: Mapping[str, Any]
+) -> LabelReportSection | None:
     """Gather the section; None where there are no labels.
 
     Parameters
@@ -66,20 +66,20 @@ def label_section(
     keys = zip(labels["task"].astype(str), labels["item"].astype(str), strict=True)
     inferred_df = labels[[key in undeclared for key in keys]]
     if inferred_df.empty:
-        return LabelSection((f"All {len(labels):,} items declare what they ask for.",))
+        return LabelReportSection((f"All {len(labels):,} items declare what they ask for.",))
     measured = json_object(run.get("classifier"))
-    reliability = _reliability(measured)
-    return LabelSection(
-        tuple(_sentences(inferred_df, len(labels))),
+    reliability = _draw_reliability(measured)
+    return LabelReportSection(
+        tuple(_write_label_sentences(inferred_df, len(labels))),
         _task_table(inferred_df),
-        _imputed_table(lookup, roles),
+        _make_imputed_table(lookup, roles),
         reliability,
         _reliability_note(measured) if reliability is not None else "",
     )
 
 
-def _sentences(inferred_df: pd.DataFrame, n_items: int) -> list[str]:
-    sources = Counter(_source(value) for value in inferred_df["source"])
+def _write_label_sentences(inferred_df: pd.DataFrame, n_items: int) -> list[str]:
+    sources = Counter(_describe_source(value) for value in inferred_df["source"])
     counts = text.join(f"{name} ({count:,})" for name, count in sources.most_common())
     sentences = [f"{len(inferred_df):,} of {n_items:,} items declare no capability; they were labelled from {counts}."]
     n_mixed = int((inferred_df["capability"] == "mixed").sum())
@@ -96,10 +96,10 @@ def _sentences(inferred_df: pd.DataFrame, n_items: int) -> list[str]:
     return sentences
 
 
-def _source(value: object) -> str:
+def _describe_source(value: object) -> str:
     """The evidence that a label rests on, in words."""
     source_codes = value.split(", ") if isinstance(value, str) else []
-    return " and ".join(_SOURCES.get(code, text.shorten(code, 40)) for code in source_codes) or "an unknown source"
+    return " and ".join(_SOURCE_WORDS.get(code, text.shorten(code, 40)) for code in source_codes) or "an unknown source"
 
 
 def _evidence(value: object, name: str) -> list[dict[str, Any]]:
@@ -116,18 +116,18 @@ def _task_table(inferred_df: pd.DataFrame) -> ShownTable:
         has_probability = bool(np.isfinite(p).any())
         mean = float(np.nanmean(p)) if has_probability else None
         # The item whose probability is the median's speaks for its task, with its interval and its reasons.
-        median_row = task_rows.iloc[int(np.nanargmin(np.abs(p - np.nanmedian(p)))) if has_probability else 0]
+        median_item = task_rows.iloc[int(np.nanargmin(np.abs(p - np.nanmedian(p)))) if has_probability else 0]
         counts = Counter(task_rows["capability"].astype(str)).most_common()
         reasons = "; ".join(
-            text.shorten(r.get("words", ""), 90) for r in _evidence(median_row["evidence"], "reasons")[:3]
+            text.shorten(r.get("words", ""), 90) for r in _evidence(median_item["evidence"], "reasons")[:3]
         )
         cells = (
             TableCell(text.shorten(task, 60)),
             TableCell(", ".join(f"{name} {n:,}" if len(counts) > 1 else name for name, n in counts)),
             TableCell(text.percent(mean), numeric=True),
-            TableCell(_interval(median_row), numeric=True),
+            TableCell(_format_interval(median_item), numeric=True),
             TableCell(text.count(len(p)), numeric=True),
-            TableCell(_source(median_row["source"])),
+            TableCell(_describe_source(median_item["source"])),
             TableCell(reasons),
         )
         rows.append((0.0 if mean is None else abs(mean - 0.5), cells))
@@ -137,19 +137,19 @@ def _task_table(inferred_df: pd.DataFrame) -> ShownTable:
     )
 
 
-def _interval(median_row: pd.Series) -> str:
+def _format_interval(median_item: pd.Series) -> str:
     """Of the task, where the evidence holds it, else of its middling item."""
-    task = json_object(median_row["evidence"]).get("task")
+    task = json_object(median_item["evidence"]).get("task")
     if isinstance(task, dict) and all(isinstance(task.get(end), int | float) for end in ("low", "high")):
         return text.interval(float(task["low"]), float(task["high"]))
-    low, high = (None if pd.isna(median_row[name]) else float(median_row[name]) for name in ("conf_low", "conf_high"))
+    low, high = (None if pd.isna(median_item[name]) else float(median_item[name]) for name in ("conf_low", "conf_high"))
     return text.interval(low, high)
 
 
-def _imputed_table(lookup: EstimateIndex, roles: Roles) -> ShownTable | None:
+def _make_imputed_table(lookup: EstimateIndex, roles: Roles) -> ShownTable | None:
     """Each number with the labels as they are, and over draws of the labels; None where there is none."""
-    certain_rows = {_question(row): row for row in lookup.rows if row.is_headline and row.weighting == "tasks"}
-    pairs = [(certain_rows.get(_question(row)), row) for row in lookup.imputed]
+    row_by_question = {_question(row): row for row in lookup.rows if row.is_headline and row.weighting == "tasks"}
+    pairs = [(row_by_question.get(_question(row)), row) for row in lookup.imputed]
     pairs = [(original, row) for original, row in pairs if not (row.refused and (original is None or original.refused))]
     if not pairs:
         return None
@@ -164,10 +164,12 @@ def _imputed_table(lookup: EstimateIndex, roles: Roles) -> ShownTable | None:
             "variance from labels": TableCell(_variance_share(row), numeric=True),
             "contrast": TableCell(row.contrast_label),
         }
-        for original, row in pairs[:_MOST_IMPUTED]
+        for original, row in pairs[:_MAX_IMPUTED_ROWS]
     ]
     caption = "With labels as they are, then over draws of the labels by their probabilities"
-    return collapsed_table(caption, cells, kept_columns=set(cells[0]) - {"model"}, n_left_out=len(pairs) - len(cells))
+    return make_collapsed_table(
+        caption, cells, forced_columns=set(cells[0]) - {"model"}, n_left_out=len(pairs) - len(cells)
+    )
 
 
 def _question(row: EstimateView) -> tuple[str, ...]:
@@ -176,11 +178,11 @@ def _question(row: EstimateView) -> tuple[str, ...]:
 
 
 def _variance_share(row: EstimateView) -> str:
-    share = row.factors.get(VARIANCE_SHARE)
+    share = row.factors.get(LABEL_VARIANCE_FACTOR)
     return f"{100 * share:.0f}\u202f%" if isinstance(share, int | float) else ""
 
 
-def _bins(measured: Mapping[str, Any]) -> list[tuple[float, float, float]]:
+def _read_reliability_bins(measured: Mapping[str, Any]) -> list[tuple[float, float, float]]:
     """Mean belief, share of reasoning, and weight of every bin."""
     rows = measured.get("reliability")
     bins = []
@@ -199,16 +201,16 @@ def _reliability_note(measured: Mapping[str, Any]) -> str:
     return note_text
 
 
-def _reliability(measured: Mapping[str, Any]) -> Markup | None:
+def _draw_reliability(measured: Mapping[str, Any]) -> Markup | None:
     """The reliability diagram of the classifier; None where nothing was measured."""
-    bins = _bins(measured)
+    bins = _read_reliability_bins(measured)
     if not bins:
         return None
     belief, share, weight = np.array(bins).T  # each (bins,)
     belief, share = 100 * belief, 100 * share
-    with svg.style():
+    with svg.plot_style():
         title = "Reasoning among them, %"
-        figure, axes = svg.canvas(330, 300, title=title, left=44, right=14, top=34, bottom=44)
+        figure, axes = svg.make_figure(330, 300, title=title, left=44, right=14, top=34, bottom=44)
         colour = svg.COLOURS["reasoning"]
         axes.plot([0, 100], [0, 100], color=svg.INK, linewidth=1.0, linestyle=(0, (2, 3)), zorder=1)
         axes.plot(belief, share, color=colour, linewidth=1.4, zorder=2)

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from capgap.report import text
 from capgap.report.display_labels import declaration, heading
-from capgap.report.figures import ForestRow, forest, limits_of, slice_panel, slices_of
+from capgap.report.figures import ForestRow, compute_axis_limits, draw_forest_plot, draw_slices, slices_of
 from capgap.report.tables import (
     CAPABILITY_ORDER,
     POPULATION_ORDER,
@@ -17,7 +17,7 @@ from capgap.report.tables import (
     capability_colour,
     estimate_table,
     numbered_models,
-    ordered_capabilities,
+    order_capabilities,
 )
 from capgap.schema import Roles
 
@@ -25,8 +25,8 @@ _TEACHER_QUANTITIES = ("gap_closure", "retention", "gap")
 """Quantities that are drawn where there is a teacher; of several students by domain the last alone."""
 _PROFILE_QUANTITIES = ("accuracy",)
 _TASK_QUANTITIES = ("gap", "gain", "base_gap", "gap_closure", "retention", "teacher_effect")
-_MAX_ROWS = 60
-_MAX_SLICES = 24
+_MAX_FOREST_ROWS = 60
+_MAX_SLICE_PANELS = 24
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def _reference_lines(quantity: str) -> tuple[float, ...]:
 def _capability_rows(lookup: EstimateIndex, quantity: str, roles: Roles) -> list[ForestRow]:
     rows: list[ForestRow] = []
     batteries, numbered_names = lookup.groups("battery"), numbered_models(roles.students)
-    level_groups = [("capability", group, group) for group in ordered_capabilities(lookup.groups("capability"))]
+    level_groups = [("capability", group, group) for group in order_capabilities(lookup.groups("capability"))]
     level_groups += [("battery", group, "all tasks" if len(batteries) == 1 else group) for group in batteries]
     for level, group, label in level_groups:
         colour = capability_colour(group)
@@ -64,13 +64,13 @@ def _capability_rows(lookup: EstimateIndex, quantity: str, roles: Roles) -> list
     return rows
 
 
-def capability_block(lookup: EstimateIndex, roles: Roles) -> FigureBlock:
+def draw_capabilities(lookup: EstimateIndex, roles: Roles) -> FigureBlock:
     """Closure, retention and gap of every student by capability and over the whole battery."""
     panels, table_rows = [], []
     for quantity in _drawn_quantities(roles):
-        rows = _capability_rows(lookup, quantity, roles)[:_MAX_ROWS]
+        rows = _capability_rows(lookup, quantity, roles)[:_MAX_FOREST_ROWS]
         table_rows += _student_rows(lookup, quantity, ("capability", "battery"), roles)
-        forest_plot = forest(
+        forest_plot = draw_forest_plot(
             rows,
             prefix=f"capability-{quantity}",
             title=heading(declaration(quantity).title),
@@ -90,10 +90,10 @@ def _student_rows(lookup: EstimateIndex, quantity: str, levels: Sequence[str], r
     return [row for row in rows if include_all_models or row.model in roles.students]
 
 
-def domain_blocks(lookup: EstimateIndex, roles: Roles, domain_capability: dict[str, str]) -> list[FigureBlock]:
+def draw_domains(lookup: EstimateIndex, roles: Roles, domain_capability: dict[str, str]) -> list[FigureBlock]:
     """Every quantity of a single student by domain; of several students the gap, the rest stands in the table."""
-    domains = lookup.groups("domain")
-    if not domains:
+    domain_names = lookup.groups("domain")
+    if not domain_names:
         return []
     quantities, one_student = _drawn_quantities(roles), len(roles.students) == 1
     panels = []
@@ -102,13 +102,13 @@ def domain_blocks(lookup: EstimateIndex, roles: Roles, domain_capability: dict[s
     for number, student in enumerate(roles.students, 1):
         for quantity in quantities if one_student else quantities[-1:]:
             reference = _reference_lines(quantity)
-            forest_plot = forest(
-                _domain_rows(lookup, quantity, student, domain_capability)[:_MAX_ROWS],
+            forest_plot = draw_forest_plot(
+                _domain_rows(lookup, quantity, student, domain_capability)[:_MAX_FOREST_ROWS],
                 prefix=f"domain-{number}-{quantity}",
                 title=heading(declaration(quantity).title) if one_student else text.shorten(f"{number} {student}", 40),
                 unit=declaration(quantity).axis,
                 reference=reference,
-                limits=None if one_student else limits_of(all_rows, reference),
+                limits=None if one_student else compute_axis_limits(all_rows, reference),
             )
             if forest_plot is not None:
                 panels.append(forest_plot)
@@ -129,7 +129,7 @@ def _domain_rows(
     return rows
 
 
-def slice_block(lookup: EstimateIndex, roles: Roles, capabilities: dict[str, str]) -> FigureBlock | None:
+def draw_slice_block(lookup: EstimateIndex, roles: Roles, capabilities: dict[str, str]) -> FigureBlock | None:
     """Accuracy along every covariate: teacher, bases and students, one small panel per task and covariate."""
     rows = list(lookup.select("accuracy", "slice"))
     bases = list(dict.fromkeys(roles.base[s] for s in roles.students if s in roles.base))
@@ -138,8 +138,8 @@ def slice_block(lookup: EstimateIndex, roles: Roles, capabilities: dict[str, str
     if not slices:
         return None
     panels = tuple(
-        slice_panel(covariate_slices, prefix=f"slice-{i}", teacher=roles.teacher, bases=bases, students=roles.students)
-        for i, covariate_slices in enumerate(slices[:_MAX_SLICES], 1)
+        draw_slices(covariate_slices, prefix=f"slice-{i}", teacher=roles.teacher, bases=bases, students=roles.students)
+        for i, covariate_slices in enumerate(slices[:_MAX_SLICE_PANELS], 1)
     )
     tables = [estimate_table([row for row in rows if row.model in models], caption="Accuracy by slice")]
     gaps = [row for row in lookup.select("gap", "slice") if row.model in roles.students]
@@ -164,7 +164,7 @@ def contrast_table(lookup: EstimateIndex, roles: Roles) -> ShownTable:
     return estimate_table(rows, caption=heading(declaration("capability_contrast").title), models=roles.students)
 
 
-def level_tables(lookup: EstimateIndex, roles: Roles, student: str) -> tuple[ShownTable, ...]:
+def make_task_tables(lookup: EstimateIndex, roles: Roles, student: str) -> tuple[ShownTable, ...]:
     """The tables behind one student's dumbbell chart."""
     cast = dict.fromkeys((roles.teacher, roles.base.get(student), student, roles.control.get(student)))
     accuracies = [row for name in cast if name for row in lookup.select("accuracy", "task", model=name)]

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from capgap.report import text
-from capgap.report.content import ReportContent, gather_content
+from capgap.report.content import ReportContent, gather_report_content
 from capgap.report.tables import EstimateView
 from capgap.schema import Roles
 
@@ -20,10 +20,10 @@ def _escape(words: object) -> str:
 
 
 def _estimate(row: EstimateView | None) -> str:
-    return text.UNKNOWN_MARK if row is None else _escape(row.shown_with_interval)
+    return text.UNKNOWN_VALUE_MARK if row is None else _escape(row.shown_with_interval)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [header, ["---"] * len(header), *rows]
     return ["| " + " | ".join(line) + " |" for line in lines] + [""]
 
@@ -38,9 +38,9 @@ def markdown_report(
     labels: pd.DataFrame | None = None,
 ) -> str:
     """The report in Markdown, without figures and items; see `write_report` for the arguments and errors."""
-    content = gather_content(outcomes, estimates, roles, run, models=models, labels=labels)
+    content = gather_report_content(outcomes, estimates, roles, run, models=models, labels=labels)
     sections = [_answer(content), _tasks(content), _contrasts(content), _omissions(content), _provenance(content)]
-    return "\n".join(line for section in sections for line in section).rstrip() + "\n"
+    return "\n".join(line for section_lines in sections for line in section_lines).rstrip() + "\n"
 
 
 def _answer(content: ReportContent) -> list[str]:
@@ -48,13 +48,13 @@ def _answer(content: ReportContent) -> list[str]:
     for sentence in (*content.sentences, *content.next_steps):
         lines += [_escape(sentence), ""]
     rows = [[_escape(m.role), _escape(m.model), _escape(m.what), _escape(m.prompting)] for m in content.models]
-    lines += _table(["role", "model", "what", "prompting"], rows)
+    lines += _markdown_table(["role", "model", "what", "prompting"], rows)
     rows = [
         [_escape(r.student), _escape(r.group), *(_with_bounds(content, e) for e in r.estimates)]
         for r in content.summary.rows
     ]
     if rows:
-        lines += _table(["student", "of", *(quantity.title for quantity in content.summary.columns)], rows)
+        lines += _markdown_table(["student", "of", *(quantity.title for quantity in content.summary.columns)], rows)
     for caveat in content.caveats:
         lines.append(f"- **{_escape(caveat.what)}** {_escape(caveat.so)}")
     return [*lines, ""]
@@ -76,7 +76,7 @@ def _tasks(content: ReportContent) -> list[str]:
                 positions = [row.base, row.student, row.teacher, row.control, row.chance]
                 shares = [text.percent(None if position is None else position / 100) for position in positions]
                 rows.append([_escape(row.task), group.capability, *shares, _estimate(row.gap)])
-        lines += _table(["task", "capability", "base", "student", "teacher", "control", "chance", "gap"], rows)
+        lines += _markdown_table(["task", "capability", "base", "student", "teacher", "control", "chance", "gap"], rows)
     return lines
 
 
@@ -87,7 +87,7 @@ def _contrasts(content: ReportContent) -> list[str]:
         [_escape(c.estimate.model), _escape(c.estimate.contrast_label), _estimate(c.estimate), _escape(c.estimate.note)]
         for c in content.contrasts
     ]
-    return ["## Knowledge against reasoning", "", *_table(["student", "contrast", "difference", "note"], rows)]
+    return ["## Knowledge against reasoning", "", *_markdown_table(["student", "contrast", "difference", "note"], rows)]
 
 
 def _omissions(content: ReportContent) -> list[str]:
@@ -104,5 +104,5 @@ def _provenance(content: ReportContent) -> list[str]:
     lines = ["## Provenance", ""]
     for fact in content.provenance_entries:
         lines.append(f"- {_escape(fact.name)}: {_escape(fact.value)}")
-        lines += [f"  - {_escape(inner_fact.name)}: {_escape(inner_fact.value)}" for inner_fact in fact.inner]
+        lines += [f"  - {_escape(nested_entry.name)}: {_escape(nested_entry.value)}" for nested_entry in fact.inner]
     return [*lines, ""]

@@ -15,9 +15,9 @@ _FIRST_NAMES = (
     *("seed", "seeds", "device", "dtype", "limit"),
 )
 _OMITTED = frozenset({"sentence", "next", "caveats", "classifier"})
-_DEPTH = 5
-_MAX_ENTRIES = 80
-_MOST_CHARACTERS = 2_000
+_MAX_DEPTH = 5
+_MAX_NESTED_ENTRIES = 80
+_MAX_VALUE_CHARACTERS = 2_000
 _NESTED_TYPES = (Mapping, list, tuple)
 _FLAT_DEPTH = 3
 """From this depth on a mapping of plain values is one line."""
@@ -45,34 +45,34 @@ def _fact(name: str, value: Any, depth: int) -> ProvenanceEntry:
     label = text.shorten(name.replace("_", " "), 60)
     if name == "command" and isinstance(value, (list, tuple)):
         value = " ".join(map(str, value))
-    pairs = _named_values(value)
+    pairs = _list_named_values(value)
     # Deep mappings of plain values are one line, shallow ones a list of their own, the deepest are cut to text.
     if pairs is not None and depth >= _FLAT_DEPTH and not any(isinstance(entry, _NESTED_TYPES) for _, entry in pairs):
-        line = " \u00b7 ".join(f"{str(key).replace('_', ' ')} {entry}" for key, entry in pairs[:_MAX_ENTRIES])
-        return ProvenanceEntry(label, text.sanitise(line)[:_MOST_CHARACTERS])
-    if pairs is not None and depth < _DEPTH:
-        inner_entries = tuple(_fact(str(key), entry, depth + 1) for key, entry in pairs[:_MAX_ENTRIES])
-        more_note = f"and {len(pairs) - _MAX_ENTRIES} more" if len(pairs) > _MAX_ENTRIES else ""
-        return ProvenanceEntry(label, more_note, inner_entries)
+        line = " \u00b7 ".join(f"{str(key).replace('_', ' ')} {entry}" for key, entry in pairs[:_MAX_NESTED_ENTRIES])
+        return ProvenanceEntry(label, text.sanitise_text(line)[:_MAX_VALUE_CHARACTERS])
+    if pairs is not None and depth < _MAX_DEPTH:
+        nested_entries = tuple(_fact(str(key), entry, depth + 1) for key, entry in pairs[:_MAX_NESTED_ENTRIES])
+        overflow_text = f"and {len(pairs) - _MAX_NESTED_ENTRIES} more" if len(pairs) > _MAX_NESTED_ENTRIES else ""
+        return ProvenanceEntry(label, overflow_text, nested_entries)
     if isinstance(value, (list, tuple)):
-        value = ", ".join(map(str, value[:_MAX_ENTRIES]))
+        value = ", ".join(map(str, value[:_MAX_NESTED_ENTRIES]))
     if name == "seconds" and isinstance(value, (int, float)):
         value = f"{value:,.1f} s"
     return ProvenanceEntry(
-        label, text.sanitise(value)[:_MOST_CHARACTERS], code=name == "command" or name.endswith("hash")
+        label, text.sanitise_text(value)[:_MAX_VALUE_CHARACTERS], code=name == "command" or name.endswith("hash")
     )
 
 
-def _named_values(value: Any) -> list[tuple[Any, Any]] | None:
+def _list_named_values(value: Any) -> list[tuple[Any, Any]] | None:
     """What a mapping or a list of nested values holds, by name; None for a plain value or a list of such."""
     if isinstance(value, Mapping):
         return [(key, entry) for key, entry in value.items() if entry not in (None, "", [], {})]
     if isinstance(value, (list, tuple)) and any(isinstance(entry, _NESTED_TYPES) for entry in value):
-        return [(_entry_name(i, entry), entry) for i, entry in enumerate(value, 1)]
+        return [(_name_list_entry(i, entry), entry) for i, entry in enumerate(value, 1)]
     return None
 
 
-def _entry_name(position: int, entry: Any) -> str:
+def _name_list_entry(position: int, entry: Any) -> str:
     name = entry.get("name") if isinstance(entry, Mapping) else None
     return str(name or position)
 
@@ -97,7 +97,7 @@ class ModelSummary:
     weights: str
 
 
-def plain_prompting(prompting: str) -> str:
+def describe_prompting(prompting: str) -> str:
     """A JSON object as words; anything else as it is."""
     settings = json_object(prompting)
     if not settings:
@@ -133,10 +133,10 @@ def _model_row(role: str, model: str, number: int | None, row: Mapping[Any, Any]
 
     size = get("n_params")
     n_examples = get("n_examples")
-    descriptions = [
+    model_details = [
         get("checkpoint"),
         get("architecture"),
-        f"{_short_count(float(size))} parameters" if size else None,
+        f"{_abbreviate_count(float(size))} parameters" if size else None,
         get("adaptation"),
         get("supervision"),
         f"{int(n_examples):,} examples" if n_examples else None,
@@ -144,15 +144,15 @@ def _model_row(role: str, model: str, number: int | None, row: Mapping[Any, Any]
     weights = get("weights_hash")
     return ModelSummary(
         role,
-        text.sanitise(model),
+        text.sanitise_text(model),
         number,
-        " · ".join(text.shorten(detail, 80) for detail in descriptions if detail and str(detail) != model),
-        text.shorten(plain_prompting(str(get("prompting") or "")), 200),
+        " · ".join(text.shorten(detail, 80) for detail in model_details if detail and str(detail) != model),
+        text.shorten(describe_prompting(str(get("prompting") or "")), 200),
         text.shorten(weights, 20) if weights else "",
     )
 
 
-def _short_count(value: float) -> str:
+def _abbreviate_count(value: float) -> str:
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:.3g}\u202f{unit}"

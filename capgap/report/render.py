@@ -10,10 +10,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from capgap.report import text
-from capgap.report.cohort_sections import cohort_sections
-from capgap.report.content import SECTION_QUANTITIES, ReportContent, gather_content
+from capgap.report.cohort_sections import gather_cohort_sections
+from capgap.report.content import SECTION_QUANTITIES, ReportContent, gather_report_content
 from capgap.report.display_labels import formula, heading
-from capgap.report.levels import capability_block, contrast_table, domain_blocks, level_tables, slice_block
+from capgap.report.levels import contrast_table, draw_capabilities, draw_domains, draw_slice_block, make_task_tables
 from capgap.report.unknown_answers import unknown_answer_tables
 from capgap.schema import Roles, atomic_write
 from capgap.schema.quantities import QUANTITIES
@@ -67,24 +67,24 @@ def write_report(
         The disk is full or cannot be written.
     """
     path = Path(path)
-    content = gather_content(
+    content = gather_report_content(
         outcomes, estimates, roles, run, items=items, models=models, labels=labels, show_items=show_items
     )
-    page = html_report(content)
+    page_html = html_report(content)
     with atomic_write(path) as temporary_file:
-        temporary_file.write_text(page, encoding="utf-8", newline="\n")
+        temporary_file.write_text(page_html, encoding="utf-8", newline="\n")
     return path
 
 
-def _finalize(value: Any) -> Any:
+def _sanitise_value(value: Any) -> Any:
     """What every expression of the template passes through before it is escaped."""
     if value is None:
-        return text.UNKNOWN_MARK
-    return text.sanitise(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+        return text.UNKNOWN_VALUE_MARK
+    return text.sanitise_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 @cache
-def _template() -> jinja2.Template:
+def _load_template() -> jinja2.Template:
     """The template, compiled once."""
     environment = jinja2.Environment(
         autoescape=True,
@@ -92,7 +92,7 @@ def _template() -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_finalize,
+        finalize=_sanitise_value,
     )
     environment.filters |= {
         "shorten": text.shorten,
@@ -107,16 +107,16 @@ def _template() -> jinja2.Template:
 def html_report(content: ReportContent) -> str:
     """The page as a string."""
     lookup, roles = content.lookup, content.roles
-    return _template().render(
+    return _load_template().render(
         content=content,
         declared=QUANTITIES,
         read_in_sections=SECTION_QUANTITIES,
         css=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
-        capability=capability_block(lookup, roles),
-        domains=domain_blocks(lookup, roles, content.domains),
-        slices=slice_block(lookup, roles, content.capabilities),
-        together=cohort_sections(lookup, roles),
+        capability=draw_capabilities(lookup, roles),
+        domains=draw_domains(lookup, roles, content.domains),
+        slices=draw_slice_block(lookup, roles, content.capabilities),
+        together=gather_cohort_sections(lookup, roles),
         unknown_answers=unknown_answer_tables(lookup, roles),
         contrast_table=contrast_table(lookup, roles),
-        task_tables=[level_tables(lookup, roles, student) for student in roles.students],
+        task_tables=[make_task_tables(lookup, roles, student) for student in roles.students],
     )

@@ -22,10 +22,10 @@ INK, MUTED_INK, LINE_INK, PAPER_INK = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04"
 COLOURS = {"knowledge": "#0a0b05", "reasoning": "#0a0b06", "mixed": "#0a0b07", "unlabelled": "#0a0b08"}
 """The stand-in of each capability; what it stands for is defined once, in report.css."""
 
-_VARIABLES = {INK: "ink", MUTED_INK: "muted", LINE_INK: "line", PAPER_INK: "paper"} | {
+_CSS_VARIABLES = {INK: "ink", MUTED_INK: "muted", LINE_INK: "line", PAPER_INK: "paper"} | {
     c: name for name, c in COLOURS.items()
 }
-_STAND_IN_COLOUR = re.compile("|".join(_VARIABLES))
+_STAND_IN_COLOUR = re.compile("|".join(_CSS_VARIABLES))
 _SVG_TAGS = frozenset(("svg", "g", "path", "defs", "clipPath", "use", "text", "tspan", "rect", "circle", "line"))
 _SVG_ATTRIBUTES = frozenset(
     (
@@ -34,7 +34,7 @@ _SVG_ATTRIBUTES = frozenset(
     )
 )
 """What is taken over from a drawing; anything else is left out."""
-_SETTINGS: Any = {
+_MATPLOTLIB_SETTINGS: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "capgap",
     "font.size": 11.5,
@@ -64,19 +64,19 @@ _SETTINGS: Any = {
 
 
 @contextmanager
-def style() -> Iterator[None]:
+def plot_style() -> Iterator[None]:
     """The look of every figure, for the time of a ``with`` block; nothing global changes."""
     import matplotlib
     import seaborn
 
-    settings: Any = {**seaborn.axes_style("ticks"), **_SETTINGS}
+    settings: Any = {**seaborn.axes_style("ticks"), **_MATPLOTLIB_SETTINGS}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         # Text stays text: glyphs that the measuring font lacks are the browser's to draw.
         warnings.filterwarnings("ignore", message=r".*[Gg]lyph.*missing.*", category=UserWarning)
         yield
 
 
-def canvas(
+def make_figure(
     width: float, height: float, *, title: str, left: float, right: float, top: float, bottom: float
 ) -> "tuple[Figure, Axes]":
     """A figure with one pair of axes under a bold title; all lengths in CSS pixels, margins from each side."""
@@ -102,7 +102,7 @@ def inline_svg(figure: "Figure", *, prefix: str, label: str) -> Markup:
     Parameters
     ----------
     figure
-        Drawn under `style`; one point becomes one CSS pixel.
+        Drawn under `plot_style`; one point becomes one CSS pixel.
     prefix
         Begins every id, so that several figures live in one page.
     label
@@ -117,30 +117,30 @@ def inline_svg(figure: "Figure", *, prefix: str, label: str) -> Markup:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     written = io.BytesIO()
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(_MATPLOTLIB_SETTINGS):
         backend: Any = FigureCanvasSVG(figure)
         backend.print_svg(written, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     # Drawn by us, but labels are foreign: nothing is trusted that is not rebuilt.
     root = ElementTree.fromstring(written.getvalue())
     view_box = root.get("viewBox", "0 0 1 1")
-    rebuilt = _sanitised_copy(root, prefix)
-    rebuilt.attrib = {
+    sanitised_root = _sanitised_copy(root, prefix)
+    sanitised_root.attrib = {
         "viewBox": view_box,
         "width": view_box.split()[2],
         "role": "img",
-        "aria-label": text.sanitise(label),
+        "aria-label": text.sanitise_text(label),
     }
-    return Markup(ElementTree.tostring(rebuilt, encoding="unicode"))
+    return Markup(ElementTree.tostring(sanitised_root, encoding="unicode"))
 
 
 def _sanitised_copy(element: ElementTree.Element, prefix: str) -> ElementTree.Element:
     """A copy that holds nothing but `_SVG_TAGS` and `_SVG_ATTRIBUTES`."""
-    copy = ElementTree.Element(_local_name(element.tag), _attributes(element.attrib, prefix))
-    copy.text = element.text if element.text and element.text.strip() else None
+    copied_element = ElementTree.Element(_local_name(element.tag), _sanitise_attributes(element.attrib, prefix))
+    copied_element.text = element.text if element.text and element.text.strip() else None
     for child in element:
         if isinstance(child.tag, str) and _local_name(child.tag) in _SVG_TAGS:
-            copy.append(_sanitised_copy(child, prefix))
-    return copy
+            copied_element.append(_sanitised_copy(child, prefix))
+    return copied_element
 
 
 def _local_name(name: str) -> str:
@@ -148,18 +148,18 @@ def _local_name(name: str) -> str:
     return name.rpartition("}")[2]
 
 
-def _attributes(attributes: Mapping[str, str], prefix: str) -> dict[str, str]:
+def _sanitise_attributes(attributes: Mapping[str, str], prefix: str) -> dict[str, str]:
     """The attributes that stay, ids and references prefixed; a reference to anything outside the drawing goes."""
     by_name = {_local_name(name): value for name, value in attributes.items() if _local_name(name) in _SVG_ATTRIBUTES}
     if not by_name.get("href", "#").startswith("#"):
         del by_name["href"]
-    rewriters = {
+    value_rewriters = {
         "id": lambda value: f"{prefix}-{value}",
         "href": lambda value: f"#{prefix}-{value[1:]}",
         "clip-path": lambda value: value.replace("url(#", f"url(#{prefix}-"),
         "style": _themed_style,
     }
-    return {name: rewriters[name](value) if name in rewriters else value for name, value in by_name.items()}
+    return {name: value_rewriters[name](value) if name in value_rewriters else value for name, value in by_name.items()}
 
 
 def _themed_style(declarations: str) -> str:
@@ -167,4 +167,4 @@ def _themed_style(declarations: str) -> str:
     css_rules = [css_rule.strip() for css_rule in declarations.split(";")]
     without_family = ";".join(css_rule for css_rule in css_rules if css_rule and not css_rule.startswith("font-family"))
     with_font_size = re.sub(r"\bfont: ([^;]*?px) [^;]*", r"font-size: \1", without_family)
-    return _STAND_IN_COLOUR.sub(lambda match: f"var(--{_VARIABLES[match.group()]})", with_font_size)
+    return _STAND_IN_COLOUR.sub(lambda match: f"var(--{_CSS_VARIABLES[match.group()]})", with_font_size)

@@ -9,22 +9,22 @@ from typing import Any
 import pandas as pd
 
 from capgap.report import text
-from capgap.report.display_labels import code_in_words, declaration, population_label
+from capgap.report.display_labels import declaration, describe_code, population_label
 from capgap.schema import MODELS
 from capgap.schema.columns import VARIANT_ESTIMATORS
 from capgap.schema.quantities import Quantity
 
 CAPABILITY_ORDER = ("knowledge", "reasoning", "mixed", "unlabelled")
 """The order, and the only words, in which capabilities are grouped and coloured."""
-VARIANCE_SHARE = "label_variance_share"
+LABEL_VARIANCE_FACTOR = "label_variance_share"
 """The factor that holds the share of a number's variance which the uncertainty of labels makes."""
 
 POPULATION_ORDER = {"tasks_like_these": 1, "with_unreadable_tasks": 2}
 """Populations of tasks other than *these tasks*, which come first, in their order."""
 
-_FORMATS = {"ratio": ".2f", "examples": ",.0f", "logit": ".2f", "odds ratio": ".2f", "count": ",.0f", "nats": ".3f"}
+_UNIT_FORMS = {"ratio": ".2f", "examples": ",.0f", "logit": ".2f", "odds ratio": ".2f", "count": ",.0f", "nats": ".3f"}
 """Unit → how its numbers are written; per cent and points are written in hundredths."""
-_ROW_LIMIT = 400
+_MAX_TABLE_ROWS = 400
 
 
 @dataclass(frozen=True)
@@ -81,19 +81,19 @@ class EstimateView:
         return bool(self.estimator and self.declaration.estimator) and self.estimator != self.declaration.estimator
 
     @property
-    def _format(self) -> str:
+    def _number_format(self) -> str:
         """How its numbers are written; empty for hundredths."""
-        return _FORMATS.get("nats" if self.scale == "nats" else self.declaration.unit, "")
+        return _UNIT_FORMS.get("nats" if self.scale == "nats" else self.declaration.unit, "")
 
     @property
     def shown(self) -> str:
         """The number in the unit of its quantity: points for differences, per cent for shares and ratios."""
         if self.refused:
-            return "refused" if self.status == "refused" else text.UNKNOWN_MARK
+            return "refused" if self.status == "refused" else text.UNKNOWN_VALUE_MARK
         if self.estimate is None:
             return "∞"  # never by the leading form
-        if self._format:
-            return text.number(self.estimate, self._format)
+        if self._number_format:
+            return text.number(self.estimate, self._number_format)
         return text.points(self.estimate) if self.declaration.unit == "points" else text.percent(self.estimate)
 
     @property
@@ -101,7 +101,7 @@ class EstimateView:
         """Its interval, in the same unit."""
         if self.refused:
             return ""
-        return text.interval(self.low, self.high, form=self._format)
+        return text.interval(self.low, self.high, form=self._number_format)
 
     @property
     def shown_with_interval(self) -> str:
@@ -131,8 +131,8 @@ def json_object(value: Any) -> dict[str, Any]:
 def _estimate_views(estimates: pd.DataFrame) -> list[EstimateView]:
     """The rows of a validated table; NaN, null and infinity are None, and empty where the field is a text."""
     frame = estimates.rename(columns={"conf_low": "low", "conf_high": "high"})
-    frame = frame[[view_field.name for view_field in fields(EstimateView)]].replace([math.inf, -math.inf], math.nan)
-    texts = [view_field.name for view_field in fields(EstimateView) if view_field.type is str]
+    frame = frame[[column_field.name for column_field in fields(EstimateView)]].replace([math.inf, -math.inf], math.nan)
+    texts = [column_field.name for column_field in fields(EstimateView) if column_field.type is str]
     frame = frame.assign(factors=frame["factors"].map(json_object), **frame[texts].fillna(""))
     frame = frame.astype(object)
     records: Any = frame.where(frame.notna(), None).to_dict("records")
@@ -193,7 +193,7 @@ class EstimateIndex:
         return tuple(self._groups.get(level, ()))
 
 
-def ordered_capabilities(group_names: Sequence[str]) -> list[str]:
+def order_capabilities(group_names: Sequence[str]) -> list[str]:
     """Capabilities in the order of the page, unknown ones last in table order."""
     return sorted(group_names, key=lambda name: CAPABILITY_ORDER.index(name) if name in CAPABILITY_ORDER else 99)
 
@@ -239,7 +239,7 @@ def numbered_models(models: Sequence[str]) -> dict[str, str]:
     return {name: f"{i} {name}" for i, name in enumerate(models, 1)} if len(models) > 1 else {}
 
 
-def _cells(row: EstimateView, models: Mapping[str, str]) -> dict[str, TableCell]:
+def _make_row_cells(row: EstimateView, models: Mapping[str, str]) -> dict[str, TableCell]:
     level = "" if row.conf_level is None else f"{100 * row.conf_level:g}\u202f%"
     population = population_label(row.population_students, row.population_tasks, row.population_items)
     return {
@@ -247,8 +247,8 @@ def _cells(row: EstimateView, models: Mapping[str, str]) -> dict[str, TableCell]
         "group": TableCell(row.group),
         "model": TableCell(models.get(row.model, row.model)),
         "contrast": TableCell(row.contrast_label),
-        "made of": TableCell(", ".join(f"{code_in_words(name)} {value}" for name, value in row.recipe.items())),
-        "estimator": TableCell(code_in_words(row.estimator) if row.is_sensitivity_analysis else ""),
+        "made of": TableCell(", ".join(f"{describe_code(name)} {value}" for name, value in row.recipe.items())),
+        "estimator": TableCell(describe_code(row.estimator) if row.is_sensitivity_analysis else ""),
         "estimate": TableCell(row.shown, None if row.refused else row.estimate, numeric=True, muted=row.refused),
         "interval": TableCell(row.interval, numeric=True),
         "confidence": TableCell(level),
@@ -265,8 +265,8 @@ def _cells(row: EstimateView, models: Mapping[str, str]) -> dict[str, TableCell]
     }
 
 
-def collapsed_table(
-    caption: str, cells: Sequence[Mapping[str, TableCell]], *, kept_columns: Collection[str], n_left_out: int = 0
+def make_collapsed_table(
+    caption: str, cells: Sequence[Mapping[str, TableCell]], *, forced_columns: Collection[str], n_left_out: int = 0
 ) -> ShownTable:
     """A table whose constant columns stand in one line above it, and whose empty columns vanish.
 
@@ -276,26 +276,26 @@ def collapsed_table(
         What the table holds.
     cells
         One mapping a row, from column to cell, with the same columns in the same order.
-    kept_columns
+    forced_columns
         Columns that stay, whatever they hold.
     n_left_out
         Rows that are not shown.
     """
-    columns, constant_cells = [], []
+    columns, constant_columns = [], []
     for column in cells[0] if cells else ():
         values = {row[column].text for row in cells}
-        if column in kept_columns or len(values) > 1:
+        if column in forced_columns or len(values) > 1:
             columns.append(column)
-        elif values not in ({""}, {text.UNKNOWN_MARK}):
-            constant_cells.append((column, cells[0][column].text))
+        elif values not in ({""}, {text.UNKNOWN_VALUE_MARK}):
+            constant_columns.append((column, cells[0][column].text))
     rows = tuple(tuple(row[column] for column in columns) for row in cells)
-    return ShownTable(caption, tuple(columns), rows, tuple(constant_cells), n_left_out)
+    return ShownTable(caption, tuple(columns), rows, tuple(constant_columns), n_left_out)
 
 
 def estimate_table(
     rows: Iterable[EstimateView], *, caption: str, models: Sequence[str] = (), omitted: Collection[str] = ()
 ) -> ShownTable:
-    """The rows as a `collapsed_table`, with all that the estimates say of each.
+    """The rows as a `make_collapsed_table`, with all that the estimates say of each.
 
     Parameters
     ----------
@@ -309,19 +309,21 @@ def estimate_table(
         Columns that say nothing here.
     """
     estimate_views = list(rows)
-    null_names = {view.declaration.null_value_name or "null" for view in estimate_views}
-    null_column = null_names.pop() if len(null_names) == 1 else "compared with"
+    null_value_names = {view.declaration.null_value_name or "null" for view in estimate_views}
+    null_column = null_value_names.pop() if len(null_value_names) == 1 else "compared with"
     if len({view.null_value for view in estimate_views}) < 2:
         omitted = {*omitted, "null"}  # one value for all, mostly zero, tells nothing
     numbered_names = numbered_models(models)
     cells = [
         {
             null_column if name == "null" else name: cell
-            for name, cell in _cells(view, numbered_names).items()
+            for name, cell in _make_row_cells(view, numbered_names).items()
             if name not in omitted
         }
-        for view in estimate_views[:_ROW_LIMIT]
+        for view in estimate_views[:_MAX_TABLE_ROWS]
     ]
     # A group and its number stand in every row, even where there is one group; an interval wherever one is known.
-    kept_columns = {"group", "estimate"} | ({"interval"} if any(view.interval for view in estimate_views) else set())
-    return collapsed_table(caption, cells, kept_columns=kept_columns, n_left_out=len(estimate_views) - len(cells))
+    forced_columns = {"group", "estimate"} | ({"interval"} if any(view.interval for view in estimate_views) else set())
+    return make_collapsed_table(
+        caption, cells, forced_columns=forced_columns, n_left_out=len(estimate_views) - len(cells)
+    )

@@ -15,23 +15,23 @@ from capgap.classification import complete_labels
 from capgap.errors import StoreError, TableError, UsageError, suggestion
 from capgap.events import Listener, Note, ignore
 from capgap.printable_text import natural_order
-from capgap.results.joined_runs import joined_facts, joined_roles
+from capgap.results.joined_runs import join_run_facts, join_run_roles
 from capgap.results.results import Results
 from capgap.store import RunDirectory
 
-__all__ = ["RoleNames", "TableSource", "assign_roles", "compare"]
+__all__ = ["RoleNames", "FrameOrPath", "assign_roles", "compare"]
 
-TableSource = pd.DataFrame | str | PathLike[str]
+FrameOrPath = pd.DataFrame | str | PathLike[str]
 """A frame, a file (Parquet, CSV, JSONL, JSON) or, for outcomes, a run directory or a run."""
 RoleNames = str | Mapping[str, str]
 """A model that plays a role for all students, ``"none"``, or student → model."""
 
 
-class SourceTables(NamedTuple):
+class LoadedSource(NamedTuple):
     """The tables of one source."""
 
     outcomes: pd.DataFrame
-    run_tables: dict[schema.Table, pd.DataFrame]
+    frames_by_table: dict[schema.Table, pd.DataFrame]
     """Items, models and labels of a run directory."""
     facts: Mapping[str, Any] = MappingProxyType({})
     """Its run.json."""
@@ -40,15 +40,15 @@ class SourceTables(NamedTuple):
 
 
 def compare(
-    outcomes: TableSource | Sequence[TableSource],
+    outcomes: FrameOrPath | Sequence[FrameOrPath],
     *,
     students: str | Sequence[str] | None = None,
     teacher: str | None = None,
     base: RoleNames | None = None,
     control: RoleNames | None = None,
-    models: TableSource | None = None,
-    labels: TableSource | None = None,
-    items: TableSource | None = None,
+    models: FrameOrPath | None = None,
+    labels: FrameOrPath | None = None,
+    items: FrameOrPath | None = None,
     margin: float | None = None,
     conf_level: float | None = None,
     roles: schema.Roles | None = None,
@@ -59,44 +59,44 @@ def compare(
 
     `roles` stand for those that run directories remember, which another process may have changed.
     """
-    raw_sources = listed(outcomes, "outcomes")
-    sources = [_read_source(source, on_event) for source in _distinct(raw_sources)]
+    raw_sources = wrap_in_list(outcomes, "outcomes")
+    sources = [_read_outcome_source(source, on_event) for source in _drop_duplicate_sources(raw_sources)]
     runs = [(tables.folder.name, tables.facts) for tables in sources if tables.folder is not None]
-    students = listed(students or (), "students")
-    others = {"teacher": teacher, "base": base, "control": control}
-    facts, notes = joined_facts(runs)
+    students = wrap_in_list(students or (), "students")
+    models_by_role = {"teacher": teacher, "base": base, "control": control}
+    facts, notes = join_run_facts(runs)
     if roles is None:
-        remembered_roles, role_notes = joined_roles(runs)
-        notes += [note_text for role, note_text in role_notes if others[role] is None]
+        run_roles, role_notes = join_run_roles(runs)
+        notes += [note_text for role, note_text in role_notes if models_by_role[role] is None]
     else:
-        remembered_roles, facts = asdict(roles), facts | {"declined_roles": []}
-    if remembered_roles["students"] and not students:
+        run_roles, facts = asdict(roles), facts | {"declined_roles": []}
+    if run_roles["students"] and not students:
         for n, tables in enumerate(sources):
-            sources[n], pending_notes = _without_pending(tables)
-            notes += pending_notes
+            sources[n], pending_battery_notes = _without_pending(tables)
+            notes += pending_battery_notes
     all_outcomes = schema.concat([tables.outcomes for tables in sources], schema.OUTCOMES)
     if not len(all_outcomes):
         source_names = ", ".join(str(source) for source in raw_sources if not isinstance(source, pd.DataFrame))
         raise TableError(f"{source_names or 'outcomes'}: no row below the names of the columns; expected outcomes.")
     known_models = set(all_outcomes["model"])
-    roles = assign_roles(known_models, remembered_roles, students, teacher, base, control)
+    roles = assign_roles(known_models, run_roles, students, teacher, base, control)
     missing_names = [name for name in roles.names if name not in known_models]
     if missing_names:
         origin = next((tables.folder for tables in sources if tables.folder), "the tables")
         raise StoreError(f"{origin}: has no outcomes of {missing_names[0]!r} yet. Run its evaluation to the end first.")
     described = None if models is None else _read_table(models, schema.MODELS)
     role_outcomes = all_outcomes[all_outcomes["model"].isin(roles.names)].reset_index(drop=True)
-    item_table = _join(schema.ITEMS, None if items is None else _read_table(items, schema.ITEMS), sources)
-    model_table = _join(schema.MODELS, described, sources)
-    run_labels = _join(schema.LABELS, None, sources)
-    item_labels, label_note = complete_labels(role_outcomes, item_table, model_table, run_labels, roles, given=labels)
-    models_source = "models" if isinstance(models, pd.DataFrame) else str(models)
-    notes += [] if described is None else _unknown_students(models_source, described, known_models, roles)
-    notes += [label_note] if label_note else []
+    item_table = _merge(schema.ITEMS, None if items is None else _read_table(items, schema.ITEMS), sources)
+    model_table = _merge(schema.MODELS, described, sources)
+    run_labels = _merge(schema.LABELS, None, sources)
+    item_labels, labels_note = complete_labels(role_outcomes, item_table, model_table, run_labels, roles, given=labels)
+    models_source_name = "models" if isinstance(models, pd.DataFrame) else str(models)
+    notes += [] if described is None else _unknown_students(models_source_name, described, known_models, roles)
+    notes += [labels_note] if labels_note else []
     for note_text in notes:
         on_event(Note(note_text))
     asked_settings = {"margin": margin, "conf_level": conf_level, "command": list(command) or None}
-    facts |= _comparison_facts(facts, roles, asked_settings, others, set(role_outcomes["battery"]))
+    facts |= _make_comparison_facts(facts, roles, asked_settings, models_by_role, set(role_outcomes["battery"]))
     folders = tuple(tables.folder for tables in sources if tables.folder)
     is_of_one_run = len(sources) == len(folders) == 1
     return Results(
@@ -104,25 +104,25 @@ def compare(
     )
 
 
-def _comparison_facts(
-    remembered: Mapping[str, Any],
+def _make_comparison_facts(
+    run_facts: Mapping[str, Any],
     roles: schema.Roles,
     settings: Mapping[str, Any],
     named: Mapping[str, RoleNames | None],
     batteries: Collection[str],
 ) -> dict[str, Any]:
     """The facts that this comparison changes: its roles, batteries and settings; None leaves what is remembered."""
-    given = {name: value for name, value in settings.items() if value is not None}
+    given_settings = {name: value for name, value in settings.items() if value is not None}
     for name in ("margin", "conf_level"):
-        if not isinstance(given.get(name, 0), Real):
-            raise UsageError(f"{name} is {given[name]!r}; expected a number.")
-    before = remembered.get("declined_roles", ())
-    declined = [role for role, name in named.items() if name == "none" or (name is None and role in before)]
-    known = {name: entry for name, entry in remembered.get("batteries", {}).items() if name in batteries}
-    return {"roles": asdict(roles), **given, "declined_roles": declined, "batteries": known}
+        if not isinstance(given_settings.get(name, 0), Real):
+            raise UsageError(f"{name} is {given_settings[name]!r}; expected a number.")
+    old_declined = run_facts.get("declined_roles", ())
+    declined_roles = [role for role, name in named.items() if name == "none" or (name is None and role in old_declined)]
+    known = {name: entry for name, entry in run_facts.get("batteries", {}).items() if name in batteries}
+    return {"roles": asdict(roles), **given_settings, "declined_roles": declined_roles, "batteries": known}
 
 
-def _without_pending(part: SourceTables) -> tuple[SourceTables, list[str]]:
+def _without_pending(part: LoadedSource) -> tuple[LoadedSource, list[str]]:
     """The tables without outcomes of batteries that no evaluation has gone through yet, and notes on them."""
     pending = [name for name, entry in part.facts.get("batteries", {}).items() if entry.get("pending")]
     rows = part.outcomes[~part.outcomes["battery"].isin(pending)]
@@ -134,19 +134,19 @@ def _without_pending(part: SourceTables) -> tuple[SourceTables, list[str]]:
     ]
 
 
-def _distinct(sources: Iterable[TableSource]) -> list[pd.DataFrame | Path]:
+def _drop_duplicate_sources(sources: Iterable[FrameOrPath]) -> list[pd.DataFrame | Path]:
     """Frames as they are, everything else as a path, each path once."""
     distinct: dict[object, pd.DataFrame | Path] = {}
     for source in sources:
         if isinstance(source, pd.DataFrame):
             distinct[id(source)] = source
         else:
-            path = _path(source)
+            path = _check_table_path(source)
             distinct.setdefault(path.resolve(), path)
     return list(distinct.values())
 
 
-def _path(source: Any) -> Path:
+def _check_table_path(source: Any) -> Path:
     """The path of a table or a run, which may not exist but could."""
     if not isinstance(source, (str, PathLike)):
         raise UsageError(f"a table is of type {type(source).__name__}; expected a DataFrame, a path or a run.")
@@ -158,7 +158,7 @@ def _path(source: Any) -> Path:
     return path
 
 
-def listed(value: Any, argument: str) -> list[Any]:
+def wrap_in_list(value: Any, argument: str) -> list[Any]:
     """One value, or several of them, as a list."""
     if isinstance(value, (pd.DataFrame, str, PathLike)):
         return [value]
@@ -167,29 +167,29 @@ def listed(value: Any, argument: str) -> list[Any]:
     return list(value)
 
 
-def _read_source(source: pd.DataFrame | Path, on_event: Listener) -> SourceTables:
+def _read_outcome_source(source: pd.DataFrame | Path, on_event: Listener) -> LoadedSource:
     if isinstance(source, pd.DataFrame) or not source.is_dir():
-        return SourceTables(_read_table(source, schema.OUTCOMES), {})
+        return LoadedSource(_read_table(source, schema.OUTCOMES), {})
     run = RunDirectory.open_existing(source, on_event=on_event)
     outcomes = run.read(schema.OUTCOMES)
     if not len(outcomes):
         raise StoreError(f"{source}: has no outcomes yet. Run its evaluation first, or let it finish.")
-    run_tables = {table: run.read(table) for table in (schema.ITEMS, schema.MODELS, schema.LABELS)}
-    return SourceTables(outcomes, run_tables, run.facts, source.resolve())
+    frames_by_table = {table: run.read(table) for table in (schema.ITEMS, schema.MODELS, schema.LABELS)}
+    return LoadedSource(outcomes, frames_by_table, run.facts, source.resolve())
 
 
-def _read_table(source: TableSource, table: schema.Table) -> pd.DataFrame:
+def _read_table(source: FrameOrPath, table: schema.Table) -> pd.DataFrame:
     if isinstance(source, pd.DataFrame):
         return schema.validate(source, table, source=table.name)
-    return schema.read_df(_path(source), table)
+    return schema.read_df(_check_table_path(source), table)
 
 
-def _join(table: schema.Table, user_rows: pd.DataFrame | None, sources: Sequence[SourceTables]) -> pd.DataFrame | None:
+def _merge(table: schema.Table, user_rows: pd.DataFrame | None, sources: Sequence[LoadedSource]) -> pd.DataFrame | None:
     """One row for each key: what the user says first, then the runs, which may share items; None without any row.
 
     Of a model, every column holds the first known value.
     """
-    frames = [user_rows, *(tables.run_tables.get(table) for tables in sources)]
+    frames = [user_rows, *(tables.frames_by_table.get(table) for tables in sources)]
     nonempty_frames = [frame for frame in frames if frame is not None and len(frame)]
     if not nonempty_frames:
         return None
@@ -227,8 +227,8 @@ def assign_roles(
     """
     if isinstance(teacher, Mapping):
         raise UsageError("teacher is one model for all students; expected its name.")
-    role_arguments = {"teacher": teacher, "base": base, "control": control}
-    named = {"student": list(students), **{role: _models(value, role) for role, value in role_arguments.items()}}
+    models_by_role = {"teacher": teacher, "base": base, "control": control}
+    named = {"student": list(students), **{role: _list_models(value, role) for role, value in models_by_role.items()}}
     for role, names in named.items():
         for name in names:
             if not isinstance(name, str) or name not in known_models:
@@ -255,7 +255,7 @@ def assign_roles(
     return schema.Roles(student_names, lead, bases, control_models)
 
 
-def _models(value: Any, role: str) -> list[Any]:
+def _list_models(value: Any, role: str) -> list[Any]:
     """The models that an argument names."""
     if value is None or isinstance(value, str):
         return [] if value in (None, "none") else [value]

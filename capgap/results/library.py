@@ -8,8 +8,8 @@ from typing import Any
 
 from capgap.default_folders import evaluation_folder, student_folder
 from capgap.events import Listener, Note, ignore
-from capgap.results.comparison import RoleNames, TableSource, compare, listed
-from capgap.results.results import Results, ShownItems
+from capgap.results.comparison import FrameOrPath, RoleNames, compare, wrap_in_list
+from capgap.results.results import ItemVisibility, Results
 from capgap.results.run import Run
 
 __all__ = ["DistilledStudent", "analyze", "distill", "evaluate"]
@@ -33,15 +33,15 @@ class DistilledStudent:
 
 
 def analyze(
-    outcomes: TableSource | Sequence[TableSource],
+    outcomes: FrameOrPath | Sequence[FrameOrPath],
     *,
     students: str | Sequence[str] | None = None,
     teacher: str | None = None,
     base: RoleNames | None = None,
     control: RoleNames | None = None,
-    models: TableSource | None = None,
-    labels: TableSource | None = None,
-    items: TableSource | None = None,
+    models: FrameOrPath | None = None,
+    labels: FrameOrPath | None = None,
+    items: FrameOrPath | None = None,
     margin: float | None = None,
     conf_level: float | None = None,
     on_event: Listener = ignore,
@@ -115,7 +115,7 @@ def evaluate(
     battery: OneOrMore = (), limit: int | None = None, data_root: Path | str | None = None,
     device: str | None = None, dtype: str | None = None, batch_tokens: int | None = None, workers: int = 1,
     shard: str | None = None, rescore: bool = False, allow_code: bool = False, allow_pickle: bool = False,
-    labels: TableSource | None = None, margin: float | None = None, items: ShownItems = "some",
+    labels: FrameOrPath | None = None, margin: float | None = None, items: ItemVisibility = "some",
     out: Path | str | None = None, command: Sequence[str] = (), on_event: Listener = ignore,
 ) -> Run:  # fmt: skip
     """Ask students, teacher, base and control the items of batteries, analyse the answers and write the run directory.
@@ -176,13 +176,13 @@ def evaluate(
     from capgap import evaluation
 
     models = evaluation.cast_roles(
-        [_text(model) for model in listed(students, "students")], teacher=_text(teacher), base=_text(base),
-        control=_text(control), permissions=_permissions(allow_code, allow_pickle),
+        [_text(model) for model in wrap_in_list(students, "students")], teacher=_text(teacher), base=_text(base),
+        control=_text(control), permissions=_list_permissions(allow_code, allow_pickle),
     )  # fmt: skip
     devices = evaluation.parse_devices(device)
     plan = evaluation.EvaluationPlan(
         **models._asdict(),
-        batteries=tuple(map(_text, listed(battery, "battery"))) or evaluation.default_batteries(models.students),
+        batteries=tuple(map(_text, wrap_in_list(battery, "battery"))) or evaluation.default_batteries(models.students),
         limit=limit, device=devices[0] if devices else None, devices=devices if len(devices) > 1 else (), dtype=dtype,
         batch_tokens=batch_tokens, workers=workers, shard=evaluation.parse_shard(shard), rescore=rescore,
         data_root=None if data_root is None else Path(data_root),
@@ -262,13 +262,13 @@ def distill(
     from capgap.evaluation import quiet
 
     config, folder = distillation.load_config(file), Path(file).parent
-    config = config.with_permissions(_permissions(allow_code, allow_pickle))
+    config = config.with_load_permissions(_list_permissions(allow_code, allow_pickle))
     target = student_folder(config.name) if out is None else Path(out)
     with quiet():
         distillation.distill(config, target, folder=folder, device=device, ledger=ledger, on_event=on_event)
     if config.evaluate is None:
         return DistilledStudent(target)
-    names = listed(config.evaluate.battery, "battery")
+    names = wrap_in_list(config.evaluate.battery, "battery")
     run = evaluate(
         f"{config.name}={target}",
         teacher=config.lead,
@@ -285,6 +285,6 @@ def _text(model: TextOrPath | None) -> Any:
     return None if model is None else fspath(model)
 
 
-def _permissions(allow_code: bool, allow_pickle: bool) -> tuple[str, ...]:
+def _list_permissions(allow_code: bool, allow_pickle: bool) -> tuple[str, ...]:
     """The keys of model specs that are permitted."""
     return tuple(key for key, is_allowed in (("allow_code", allow_code), ("allow_pickle", allow_pickle)) if is_allowed)

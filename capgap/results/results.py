@@ -18,11 +18,11 @@ from capgap.events import Listener, Note, ignore
 from capgap.report import write_report
 from capgap.results.joined_runs import REMEMBERED_SETTINGS
 from capgap.results.notebook import results_html
-from capgap.results.output_folders import PAGE_FILES, claim_folder, keep_former_page
+from capgap.results.output_folders import PAGE_FILE_NAMES, keep_former_page, prepare_output_folder
 from capgap.store import RunDirectory
-from capgap.store.writable_folder import writable
+from capgap.store.writable_folder import write_errors_explained
 
-ShownItems = Literal["some", "none"]
+ItemVisibility = Literal["some", "none"]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -92,7 +92,7 @@ class Results:
         """What would narrow the widest headline interval; empty where nothing is to be gained."""
         return next_step(self.estimates, self.roles, self.facts)
 
-    def report(self, path: Path | str, *, items: ShownItems = "some") -> Path:
+    def report(self, path: Path | str, *, items: ItemVisibility = "some") -> Path:
         """Write the page alone, one HTML file that needs nothing else, and return its path.
 
         Parameters
@@ -121,7 +121,7 @@ class Results:
             show_items=items == "some",
         )  # fmt: skip
 
-    def write(self, folder: Path | str, *, items: ShownItems = "some", on_event: Listener = ignore) -> Path:
+    def write(self, folder: Path | str, *, items: ItemVisibility = "some", on_event: Listener = ignore) -> Path:
         """Write estimates (Parquet and JSON), items, models, labels and ``report.html`` into a folder.
 
         All are made first; page and numbers take their place together, last: whoever stops this finds the former ones.
@@ -147,37 +147,37 @@ class Results:
         StoreError
             The folder holds a run that is no part of this comparison, or cannot be written.
         """
-        folder = claim_folder(folder, self.folders)
+        folder = prepare_output_folder(folder, self.folders)
         run = RunDirectory.open_existing(folder) if folder.resolve() in self.folders else None
         tables = {schema.ITEMS: self.items, schema.MODELS: self.models, schema.LABELS: self.labels}
-        names = [*(() if run else (f"{table.name}.parquet" for table in tables)), *PAGE_FILES]
-        with ExitStack() as held:
-            with writable(folder):
-                fresh = Path(held.enter_context(TemporaryDirectory(dir=folder, suffix=".partial")))
+        names = [*(() if run else (f"{table.name}.parquet" for table in tables)), *PAGE_FILE_NAMES]
+        with ExitStack() as exit_stack:
+            with write_errors_explained(folder):
+                partial_folder = Path(exit_stack.enter_context(TemporaryDirectory(dir=folder, suffix=".partial")))
             for table, rows in {**tables, schema.ESTIMATES: self.estimates}.items():
                 if rows is not None:
-                    schema.write(rows, fresh / f"{table.name}.parquet", table)
-            schema.write_json(self.estimates, fresh / "estimates.json")
+                    schema.write_df(rows, partial_folder / f"{table.name}.parquet", table)
+            schema.write_json(self.estimates, partial_folder / "estimates.json")
             flipped = flipped_items(self.estimates)
             if len(flipped):
-                flipped.to_csv(fresh / "flipped_items.csv", index=False)
-            self.report(fresh / "report.html", items=items)
+                flipped.to_csv(partial_folder / "flipped_items.csv", index=False)
+            self.report(partial_folder / "report.html", items=items)
             if run is not None:  # page and numbers of one comparison, should another process be writing here too
-                held.enter_context(run.locked())
+                exit_stack.enter_context(run.hold_tables_lock())
                 for table, rows in tables.items():  # others may have added rows
                     run.merge(table, schema.empty(table) if rows is None else rows)
-            former_page = keep_former_page(folder, self.estimates, names)
+            former_page_path = keep_former_page(folder, self.estimates, names)
             for name in names:
-                with writable(folder / name):
-                    if (fresh / name).is_file():
-                        (fresh / name).replace(folder / name)
+                with write_errors_explained(folder / name):
+                    if (partial_folder / name).is_file():
+                        (partial_folder / name).replace(folder / name)
                     else:  # of an earlier comparison
                         (folder / name).unlink(missing_ok=True)
             if run is not None:
                 self._remember_comparison(run, on_event)
-        if former_page is not None:
-            keep_reason = "it is about another comparison or more items, or its numbers cannot be read"
-            on_event(Note(f"the former page in {folder} is kept: {former_page} ({keep_reason})"))
+        if former_page_path is not None:
+            reason_to_keep = "it is about another comparison or more items, or its numbers cannot be read"
+            on_event(Note(f"the former page in {folder} is kept: {former_page_path} ({reason_to_keep})"))
         return folder / "report.html"
 
     def _remember_comparison(self, run: RunDirectory, on_event: Listener) -> None:

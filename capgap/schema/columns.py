@@ -14,7 +14,7 @@ DTYPES: dict[str, str] = {"string": "str", "float": "float64", "integer": "Int64
 
 
 @dataclass(frozen=True)
-class Column:
+class ColumnSpec:
     """One column of a table."""
 
     name: str
@@ -35,11 +35,11 @@ class Table:
 
     name: str
     """Name of the table and of its file, ``NAME.parquet``."""
-    columns: tuple[Column, ...]
+    columns: tuple[ColumnSpec, ...]
     """The columns in the order in which they are written."""
     key: tuple[str, ...]
     """The columns that together name one row."""
-    open_prefix: str = ""
+    extra_column_prefix: str = ""
     """Columns that start so may follow (``x_`` for covariates); empty: none may."""
 
     @property
@@ -48,13 +48,13 @@ class Table:
         return tuple(column.name for column in self.columns)
 
 
-def _columns(kind: ColumnKind, names: str, **options: Any) -> tuple[Column, ...]:
-    return tuple(Column(name, kind, **options) for name in names.split())
+def _columns(kind: ColumnKind, names: str, **options: Any) -> tuple[ColumnSpec, ...]:
+    return tuple(ColumnSpec(name, kind, **options) for name in names.split())
 
 
-_STATUSES = ("scored", "unparsed", "error")
+_OUTCOME_STATUSES = ("scored", "unparsed", "error")
 CAPABILITIES = ("knowledge", "reasoning", "mixed")
-FORMATS = ("choose", "generate")
+ANSWER_FORMATS = ("choose", "generate")
 LABEL_CAPABILITIES = (*CAPABILITIES, "other")
 MAX_UNREADABLE_SHARE = 0.05
 """A task where surely more of the teacher's answers than this are unreadable is set aside from comparisons with it."""
@@ -63,7 +63,7 @@ ITEMS = Table(
     "items",
     (
         *_columns("string", "battery task item", required=True),
-        Column("variant", "string", default="default"),
+        ColumnSpec("variant", "string", default="default"),
         *_columns("string", "prompt choices target rationale"),
     ),
     key=("battery", "task", "item", "variant"),
@@ -72,46 +72,46 @@ ITEMS = Table(
 OUTCOMES = Table(
     "outcomes",
     (
-        Column("model", "string", required=True),
-        Column("battery", "string", default="battery"),
-        Column("task", "string", required=True),
-        Column("capability", "string", allowed=CAPABILITIES),
-        Column("domain", "string"),
-        Column("item", "string", required=True),
-        Column("variant", "string", default="default"),
-        Column("repeat", "integer", default=0),
-        Column("cluster", "string"),  # where nothing is said, an item is its own cluster: see validate
-        Column("format", "string", allowed=FORMATS),
-        Column("metric", "string", default="score"),
-        Column("filter", "string", default="none"),
-        Column("primary", "boolean", default=True),
-        Column("value", "float"),
-        Column("score", "float", required=True),
-        Column("status", "string", default="scored", allowed=_STATUSES),
+        ColumnSpec("model", "string", required=True),
+        ColumnSpec("battery", "string", default="battery"),
+        ColumnSpec("task", "string", required=True),
+        ColumnSpec("capability", "string", allowed=CAPABILITIES),
+        ColumnSpec("domain", "string"),
+        ColumnSpec("item", "string", required=True),
+        ColumnSpec("variant", "string", default="default"),
+        ColumnSpec("repeat", "integer", default=0),
+        ColumnSpec("cluster", "string"),  # where nothing is said, an item is its own cluster: see validate
+        ColumnSpec("format", "string", allowed=ANSWER_FORMATS),
+        ColumnSpec("metric", "string", default="score"),
+        ColumnSpec("filter", "string", default="none"),
+        ColumnSpec("primary", "boolean", default=True),
+        ColumnSpec("value", "float"),
+        ColumnSpec("score", "float", required=True),
+        ColumnSpec("status", "string", default="scored", allowed=_OUTCOME_STATUSES),
         *_columns("float", "chance margin margin_target target_logprob"),
         *_columns("string", "prediction target response"),
-        Column("n_tokens", "integer"),
-        Column("stop_reason", "string", allowed=STOP_REASONS),
-        Column("n_prompt_cut", "integer"),
+        ColumnSpec("n_tokens", "integer"),
+        ColumnSpec("stop_reason", "string", allowed=STOP_REASONS),
+        ColumnSpec("n_prompt_cut", "integer"),
     ),
     key=("model", "battery", "task", "item", "variant", "repeat", "metric", "filter"),
-    open_prefix="x_",
+    extra_column_prefix="x_",
 )
 
 MODELS = Table(
     "models",
     (
-        Column("model", "string", required=True),
+        ColumnSpec("model", "string", required=True),
         *_columns("string", "recipe base teachers checkpoint"),
         *_columns("integer", "step seed data_seed base_seed n_examples"),
-        Column("n_examples_by_capability", "string"),
-        Column("n_unique", "integer"),
+        ColumnSpec("n_examples_by_capability", "string"),
+        ColumnSpec("n_unique", "integer"),
         *_columns("string", "diversity train_tasks architecture"),
         *_columns("integer", "n_params n_trainable n_layers width"),
         *_columns("string", "adaptation supervision objective"),
         *_columns("float", "lr epochs"),
         *_columns("integer", "steps tokens loss_tokens"),
-        Column("flops", "float"),
+        ColumnSpec("flops", "float"),
         *_columns("string", "prompting weights_hash data_hash created"),
     ),
     key=("model",),
@@ -121,11 +121,11 @@ LABELS = Table(
     "labels",
     (
         *_columns("string", "task item", required=True),
-        Column("capability", "string", required=True, allowed=LABEL_CAPABILITIES),
+        ColumnSpec("capability", "string", required=True, allowed=LABEL_CAPABILITIES),
         *_columns("float", "p_reasoning conf_low conf_high"),
         *_columns("float", "demand_knowledge demand_knowledge_low demand_knowledge_high"),
         *_columns("float", "demand_steps demand_steps_low demand_steps_high"),
-        Column("p_other", "float"),
+        ColumnSpec("p_other", "float"),
         *_columns("string", "source evidence"),
     ),
     key=("task", "item"),
@@ -168,22 +168,22 @@ ESTIMATES = Table(
     (
         *_columns("string", "quantity level group", required=True),
         *_columns("string", "model contrast roles factors scale weighting"),
-        Column("subject", "string", default="model", allowed=SUBJECT_KINDS),
-        Column("estimator", "string", allowed=ESTIMATORS),
-        Column("population_items", "string", allowed=POPULATION_ITEMS),
-        Column("population_tasks", "string", allowed=POPULATION_TASKS),
-        Column("population_students", "string", allowed=POPULATION_STUDENTS),
+        ColumnSpec("subject", "string", default="model", allowed=SUBJECT_KINDS),
+        ColumnSpec("estimator", "string", allowed=ESTIMATORS),
+        ColumnSpec("population_items", "string", allowed=POPULATION_ITEMS),
+        ColumnSpec("population_tasks", "string", allowed=POPULATION_TASKS),
+        ColumnSpec("population_students", "string", allowed=POPULATION_STUDENTS),
         *_columns("float", "estimate std_error df conf_low conf_high"),
-        Column("conf_level", "float", default=0.95),
-        Column("null_value", "float"),
-        Column("alternative", "string"),
+        ColumnSpec("conf_level", "float", default=0.95),
+        ColumnSpec("null_value", "float"),
+        ColumnSpec("alternative", "string"),
         *_columns("float", "p_value p_adjusted"),
-        Column("family", "string"),
+        ColumnSpec("family", "string"),
         *_columns("integer", "n_items n_clusters n_tasks n_students n_seeds"),
-        Column("method", "string"),
-        Column("status", "string", default="ok", allowed=("ok", "open", "refused")),
-        Column("reason", "string", allowed=tuple(Reason)),
-        Column("note", "string"),
+        ColumnSpec("method", "string"),
+        ColumnSpec("status", "string", default="ok", allowed=("ok", "open", "refused")),
+        ColumnSpec("reason", "string", allowed=tuple(Reason)),
+        ColumnSpec("note", "string"),
     ),
     key=(
         *("quantity", "level", "group", "model", "contrast", "roles", "factors", "scale", "weighting"),
@@ -203,4 +203,4 @@ def empty(table: Table) -> pd.DataFrame:
 
 def covariate_names(outcomes: pd.DataFrame) -> list[str]:
     """The columns of `outcomes` that are covariates of the items (``x_…``), in order."""
-    return [name for name in outcomes.columns if name.startswith(OUTCOMES.open_prefix)]
+    return [name for name in outcomes.columns if name.startswith(OUTCOMES.extra_column_prefix)]

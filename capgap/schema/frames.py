@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from capgap.errors import StoreError, TableError, suggestion
-from capgap.schema.columns import DTYPES, MODELS, OUTCOMES, Column, Table, empty
+from capgap.schema.columns import DTYPES, MODELS, OUTCOMES, ColumnSpec, Table, empty
 from capgap.schema.readability import without_old_words
 
 _logger = logging.getLogger(__name__)
 
-_NO_VALUE = ["", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "n/a", "#N/A"]
+_CSV_NULL_WORDS = ["", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "n/a", "#N/A"]
 """What stands for nothing in a column of a CSV that may be empty."""
 _OUT_OF_RANGE_ADVICE = {
     "score": "Divide by the best score there is (percents by 100); what has no best goes into 'value', with a score "
@@ -59,12 +59,12 @@ def validate(frame: pd.DataFrame, table: Table, *, source: str = "") -> pd.DataF
     out: dict[str, Any] = {}
     for column in table.columns:
         if column.name in frame.columns:
-            out[column.name] = _convert_column(frame[column.name], column, prefix)
+            out[column.name] = _convert_column_type(frame[column.name], column, prefix)
         else:
             out[column.name] = pd.Series(column.default, index=frame.index, dtype=DTYPES[column.kind])
     extra_columns = [str(n) for n in frame.columns if n not in table.names]
     for name in extra_columns:
-        if not table.open_prefix or not name.startswith(table.open_prefix):
+        if not table.extra_column_prefix or not name.startswith(table.extra_column_prefix):
             raise TableError(f"{prefix}unknown column {name!r}.{_unknown_column_advice(name, table)}")
         out[name] = frame[name]
     result = pd.DataFrame(out).reset_index(drop=True)
@@ -80,17 +80,17 @@ def _missing_column_text(name: str, columns: list[str], table: Table) -> str:
     found_names = ", ".join(columns[:20]) or "no column"
     required_names = ", ".join(c.name for c in table.columns if c.required)
     close_names = difflib.get_close_matches(name, [other.strip().lower() for other in columns], n=1, cutoff=0.75)
-    close_column = next((other for other in columns if close_names and other.strip().lower() == close_names[0]), None)
+    likely_column = next((other for other in columns if close_names and other.strip().lower() == close_names[0]), None)
     if len(columns) == 1 and (separator := next((separator for separator in ";\t|" if separator in columns[0]), None)):
         hint = f" Its columns lie between {separator!r}: separate them by commas."
     elif {"doc_id", "filtered_resps"} <= set(columns):
         return "these are samples of lm-evaluation-harness: capgap import lm-eval PATH --out DIR reads them."
-    elif close_column is not None and close_column not in table.names:
-        hint = f" Call {close_column!r} {name!r}."
+    elif likely_column is not None and likely_column not in table.names:
+        hint = f" Call {likely_column!r} {name!r}."
     else:
         hint = ""
-    mapping_hint = f" capgap import table FILE --map {name}=COLUMN reads other names." if table is OUTCOMES else ""
-    return f"required column {name!r} is missing. Found: {found_names}.{hint} Needed: {required_names}.{mapping_hint}"
+    map_flag_hint = f" capgap import table FILE --map {name}=COLUMN reads other names." if table is OUTCOMES else ""
+    return f"required column {name!r} is missing. Found: {found_names}.{hint} Needed: {required_names}.{map_flag_hint}"
 
 
 def _unknown_column_advice(name: str, table: Table) -> str:
@@ -98,50 +98,50 @@ def _unknown_column_advice(name: str, table: Table) -> str:
     if table is OUTCOMES and name in MODELS.names:
         return " It says how a model was made: put it into a table with a row for each model, for --models."
     advice = " Drop it."
-    if table.open_prefix:
-        advice = f" Drop it, or call it {table.open_prefix}{name}: a property of the items."
+    if table.extra_column_prefix:
+        advice = f" Drop it, or call it {table.extra_column_prefix}{name}: a property of the items."
     return suggestion(name, table.names) + advice
 
 
-def from_rows(rows: Iterable[Mapping[str, Any]], table: Table, *, source: str = "") -> pd.DataFrame:
+def df_from_rows(rows: Iterable[Mapping[str, Any]], table: Table, *, source: str = "") -> pd.DataFrame:
     """A validated frame from one mapping a row.
 
     Half of a surrogate pair, which a broken JSON file or a model can bring, is no character and no table holds it; a
     question mark takes its place.
     """
-    clean_rows = [{k: _valid_text(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
-    return validate(pd.DataFrame(clean_rows), table, source=source)
+    sanitised_rows = [{k: _valid_text(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
+    return validate(pd.DataFrame(sanitised_rows), table, source=source)
 
 
 def _valid_text(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _convert_column(values: "pd.Series[Any]", column: Column, prefix: str) -> "pd.Series[Any]":
+def _convert_column_type(values: "pd.Series[Any]", column: ColumnSpec, prefix: str) -> "pd.Series[Any]":
     """One column in its type; a message names the first row that does not fit."""
-    typed_values: pd.Series[Any]
+    converted_values: pd.Series[Any]
     try:
         if column.kind == "string":
-            typed_values = values.map(as_text, na_action="ignore").astype("str")
+            converted_values = values.map(as_text, na_action="ignore").astype("str")
         elif column.kind == "boolean":
-            typed_values = values.astype("boolean")
+            converted_values = values.astype("boolean")
         else:
-            typed_values = pd.to_numeric(values).astype("float64" if column.kind == "float" else "Int64")
+            converted_values = pd.to_numeric(values).astype("float64" if column.kind == "float" else "Int64")
     except (TypeError, ValueError) as error:
         hint = " Write 1 for right and 0 for wrong, shares between." if column.name == "score" else ""
         problem = str(error).removesuffix(".")
         raise TableError(f"{prefix}column {column.name!r} should hold {column.kind} values: {problem}.{hint}") from None
-    if column.required and column.name != "score" and bool(typed_values.isna().any()):
-        row = int(np.flatnonzero(typed_values.isna().to_numpy())[0])
+    if column.required and column.name != "score" and bool(converted_values.isna().any()):
+        row = int(np.flatnonzero(converted_values.isna().to_numpy())[0])
         raise TableError(f"{prefix}column {column.name!r}, row {row}: a value is required, found none.")
     if column.allowed:
-        invalid_values = typed_values[typed_values.notna() & ~typed_values.isin(column.allowed)]
+        invalid_values = converted_values[converted_values.notna() & ~converted_values.isin(column.allowed)]
         if len(invalid_values):
             word = str(invalid_values.iloc[0])
             raise TableError(
                 f"{prefix}column {column.name!r}: {word!r} is not one of its words.{suggestion(word, column.allowed)}"
             )
-    return typed_values
+    return converted_values
 
 
 def as_text(value: Any) -> str:
@@ -168,10 +168,10 @@ def _check_key(frame: pd.DataFrame, table: Table, prefix: str) -> None:
     is_duplicate = frame.duplicated(list(table.key), keep=False).to_numpy()
     if is_duplicate.any():
         row = frame.loc[np.flatnonzero(is_duplicate)[0], list(table.key)]
-        key_text = ", ".join(f"{name}={value}" for name, value in row.items() if pd.notna(value))
+        shared_key = ", ".join(f"{name}={value}" for name, value in row.items() if pd.notna(value))
         advice = "Number several answers in 'repeat', or drop" if table is OUTCOMES else "Drop"
         raise TableError(
-            f"{prefix}{int(is_duplicate.sum())} rows share their key, the first is {key_text}. {advice} the doubles."
+            f"{prefix}{int(is_duplicate.sum())} rows share their key, the first is {shared_key}. {advice} the doubles."
         )
 
 
@@ -219,12 +219,12 @@ def _read_csv(path: Path, table: Table) -> pd.DataFrame:
         path,
         dtype={name: "str" for name in column_names if name in texts},
         keep_default_na=False,
-        na_values={name: [""] if name in names else _NO_VALUE for name in column_names},
+        na_values={name: [""] if name in names else _CSV_NULL_WORDS for name in column_names},
         low_memory=False,
     )
 
 
-def write(frame: pd.DataFrame, path: Path | str, table: Table) -> None:
+def write_df(frame: pd.DataFrame, path: Path | str, table: Table) -> None:
     """Validate and write as Parquet, whole or not at all (a neighbour file is written, then renamed).
 
     Raises
@@ -235,9 +235,9 @@ def write(frame: pd.DataFrame, path: Path | str, table: Table) -> None:
         The disk is full or cannot be written.
     """
     path = Path(path)
-    valid_frame = validate(frame, table, source=path.name)
+    validated_frame = validate(frame, table, source=path.name)
     with atomic_write(path) as partial_file:
-        valid_frame.to_parquet(partial_file, index=False)
+        validated_frame.to_parquet(partial_file, index=False)
 
 
 def json_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -284,10 +284,10 @@ def write_object(content: Any, path: Path | str) -> None:
 
 def concat(frames: Iterable[pd.DataFrame], table: Table) -> pd.DataFrame:
     """Several frames of one table, one below the other, validated; a key may occur once in all of them."""
-    nonempty_frames = [frame for frame in frames if len(frame)]
-    if not nonempty_frames:
+    frames_with_rows = [frame for frame in frames if len(frame)]
+    if not frames_with_rows:
         return empty(table)
-    return validate(pd.concat(nonempty_frames, ignore_index=True), table, source=table.name)
+    return validate(pd.concat(frames_with_rows, ignore_index=True), table, source=table.name)
 
 
 @contextmanager

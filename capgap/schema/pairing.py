@@ -62,9 +62,9 @@ def pair(outcomes: pd.DataFrame, models: Sequence[str]) -> PairedScores:
     """
     primary = outcomes[outcomes["primary"].fillna(False).astype(bool)]
     primary = primary[primary["model"].isin(list(models))]
-    absent = [m for m in models if m not in set(primary["model"])]
-    if absent:
-        raise TableError(f"model {absent[0]!r} has no outcomes.{suggestion(absent[0], outcomes['model'].unique())}")
+    unscored = [m for m in models if m not in set(primary["model"])]
+    if unscored:
+        raise TableError(f"model {unscored[0]!r} has no outcomes.{suggestion(unscored[0], outcomes['model'].unique())}")
     index = list(CELL_KEY)
     score_matrix = primary.pivot(index=index, columns="model", values="score").reindex(columns=list(models))
     common_scores = score_matrix.dropna()
@@ -85,5 +85,5 @@ def join_labels(outcomes: pd.DataFrame, labels: pd.DataFrame | None) -> pd.DataF
     if labels is None or labels.empty:
         return outcomes
     capability_by_item = labels.drop_duplicates(["task", "item"]).set_index(["task", "item"])["capability"]
-    label_capability = capability_by_item.reindex(pd.MultiIndex.from_frame(outcomes[["task", "item"]])).to_numpy()
-    return outcomes.assign(capability=outcomes["capability"].where(outcomes["capability"].notna(), label_capability))
+    label_capabilities = capability_by_item.reindex(pd.MultiIndex.from_frame(outcomes[["task", "item"]])).to_numpy()
+    return outcomes.assign(capability=outcomes["capability"].where(outcomes["capability"].notna(), label_capabilities))

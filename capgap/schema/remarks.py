@@ -11,7 +11,7 @@ from enum import StrEnum
 from string import Formatter
 from typing import Any, Self
 
-__all__ = ["INFORMATIONAL_REASONS", "Reason", "Remark", "count_text", "reason_of", "remark", "render"]
+__all__ = ["INFORMATIONAL_REASONS", "Reason", "Remark", "count_text", "first_limiting_reason", "remark", "render"]
 
 _IS_INFO = True
 
@@ -393,6 +393,6 @@ def render(remarks: Iterable[Remark]) -> str:
     return "; ".join(dict.fromkeys(text for remark in remarks if (text := remark.text)))
 
 
-def reason_of(remarks: Iterable[Remark]) -> Reason | None:
+def first_limiting_reason(remarks: Iterable[Remark]) -> Reason | None:
     """The first code that refuses or qualifies; None where every remark only informs."""
     return next((remark.code for remark in remarks if remark.code not in INFORMATIONAL_REASONS), None)

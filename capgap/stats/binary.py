@@ -28,9 +28,9 @@ def wilson_interval(share: float, n: float, *, critical: float) -> tuple[float, 
     if not n > 0:
         raise EstimationError("a share of no item has no interval.")
     # Not statsmodels' `proportion_confint`, which knows no critical value but the normal's; a test holds both together.
-    z2 = critical**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half_width = critical / (1 + z2 / n) * math.sqrt(max(share * (1 - share), 0.0) / n + z2 / (4 * n**2))
+    z_squared = critical**2
+    centre = (share + z_squared / (2 * n)) / (1 + z_squared / n)
+    half_width = critical / (1 + z_squared / n) * math.sqrt(max(share * (1 - share), 0.0) / n + z_squared / (4 * n**2))
     return max(0.0, centre - half_width), min(1.0, centre + half_width)
 
 
@@ -49,21 +49,21 @@ def clopper_pearson_lower(n_events: float, n: float, *, level: float = 0.95) -> 
     return float(special.betaincinv(n_events, n - n_events + 1, 1 - level)) if n_events > 0 else 0.0
 
 
-def tango_statistic(n_gained: float, n_lost: float, n: float, delta: float) -> float:
-    """Tango's score statistic, standard normal where the true difference of the two shares is `delta`.
+def tango_statistic(n_gained: float, n_lost: float, n: float, null_difference: float) -> float:
+    """Tango's score statistic, standard normal where the true difference of the two shares is `null_difference`.
 
     Parameters
     ----------
     n_gained, n_lost, n
         As for `tango_interval`.
-    delta
+    null_difference
         The difference that is tested; positive statistics say that the observed one is larger.
     """
-    b = (2 * n - n_gained + n_lost) * delta - n_gained - n_lost
-    root = math.sqrt(max(b * b + 8 * n * n_lost * delta * (1 - delta), 0.0))
+    b = (2 * n - n_gained + n_lost) * null_difference - n_gained - n_lost
+    root = math.sqrt(max(b * b + 8 * n * n_lost * null_difference * (1 - null_difference), 0.0))
     q = (root - b) / (4 * n)
-    variance = n * (2 * q + delta * (1 - delta))
-    distance = n_gained - n_lost - n * delta
+    variance = n * (2 * q + null_difference * (1 - null_difference))
+    distance = n_gained - n_lost - n * null_difference
     return math.copysign(math.inf, distance) if variance <= 0 else distance / math.sqrt(variance)
 
 
@@ -100,15 +100,15 @@ def tango_interval(n_gained: float, n_lost: float, n: float, *, conf_level: floa
     z = float(special.ndtri(0.5 + conf_level / 2))
     point = (n_gained - n_lost) / n
 
-    def end(excluded_delta: float) -> float:
-        included_delta = point
+    def end(excluded_difference: float) -> float:
+        included_difference = point
         for _ in range(50):
-            middle_delta = (included_delta + excluded_delta) / 2
-            if abs(tango_statistic(n_gained, n_lost, n, middle_delta)) > z:
-                excluded_delta = middle_delta
+            midpoint_difference = (included_difference + excluded_difference) / 2
+            if abs(tango_statistic(n_gained, n_lost, n, midpoint_difference)) > z:
+                excluded_difference = midpoint_difference
             else:
-                included_delta = middle_delta
-        return (included_delta + excluded_delta) / 2
+                included_difference = midpoint_difference
+        return (included_difference + excluded_difference) / 2
 
     low = -1.0 if n_lost >= n else end(-1.0)
     high = 1.0 if n_gained >= n else end(1.0)

@@ -32,7 +32,7 @@ _MAX_NEW_RUNS = 0.25
 _MAX_NUMBER_CHARS = 40
 """Longer numbers are no answer of a person."""
 
-_REFUSAL = re.compile(
+_REFUSAL_PATTERN = re.compile(
     r"\b(?:i(?:'m| am) (?:sorry|unable|not able)|i (?:can ?not|can't|won't|will not) "
     r"(?:help|assist|answer|provide|comply|fulfil|do that|solve|continue|determine)|as an ai\b|"
     r"i (?:do not|don't) (?:know|have (?:enough|access))|(?:cannot|can't) be (?:answered|determined)|"
@@ -43,9 +43,9 @@ _MOST_STEPS = 200
 _CALCULATOR_MARK = re.compile(r"<<[^<>]{0,200}=([^<>=]{1,40})>>")
 _STEP_DELIMITER = re.compile(r"[;\n]|[.!?](?=\s|$)")
 _ANSWER_START = re.compile(r"^(?:####|(?:so |thus |therefore,? |hence )?(?:the |final |my )*answer\b)", re.IGNORECASE)
-_TRUTH = frozenset({"true", "false", "yes", "no"})
+_TRUTH_VALUES = frozenset({"true", "false", "yes", "no"})
 _NUMBER = re.compile(r"[-−]?\d[\d,]{0,39}(?:\.\d{1,20})?")
-_NUMERIC = re.compile(r"([-−+]?)\s?[$€£]?\s?(\d[\d,]*(?:\.\d*)?|\.\d+)(?:\s?/\s?(\d+))?\s?(%?)")
+_NUMERIC_ANSWER_PATTERN = re.compile(r"([-−+]?)\s?[$€£]?\s?(\d[\d,]*(?:\.\d*)?|\.\d+)(?:\s?/\s?(\d+))?\s?(%?)")
 
 
 def error_types(
@@ -83,30 +83,30 @@ def error_types(
     tuple of str
         Keys of `ERROR_TYPES` in their order; empty for a right answer, unless its steps are missing from the text.
     """
-    steps = None if text is None else _share_of_steps(text, gold_steps, skip=() if correct else gold)
+    steps = None if text is None else _get_step_recall(text, gold_steps, excluded=() if correct else gold)
     if correct:
         return ("wrong_steps_right_answer",) if steps is not None and steps < 0.5 else ()
-    found_types = []
+    found_error_types = []
     empty = text is not None and not any(character.isalnum() for character in text)
     if empty:
-        found_types.append("empty")
+        found_error_types.append("empty")
     if cut_off:
-        found_types.append("cut_off")
+        found_error_types.append("cut_off")
     if text is not None and not empty:
         if is_repeated(text):
-            found_types.append("repeated")
+            found_error_types.append("repeated")
         if is_refusal(text):
-            found_types.append("refusal")
+            found_error_types.append("refusal")
         if prediction is None:
-            found_types.append("unparsed")
+            found_error_types.append("unparsed")
     if prediction is not None:
         if teacher_prediction is not None and teacher_right is False and _same_answer(prediction, teacher_prediction):
-            found_types.append("teacher_answer")
-        if any(near_miss(prediction, answer) for answer in gold):
-            found_types.append("near_miss")
+            found_error_types.append("teacher_answer")
+        if any(classify_near_miss(prediction, answer) for answer in gold):
+            found_error_types.append("near_miss")
     if steps == 1.0:
-        found_types.append("right_steps_wrong_answer")
-    return tuple(found_types) or ("other",)
+        found_error_types.append("right_steps_wrong_answer")
+    return tuple(found_error_types) or ("other",)
 
 
 def step_results(reasoning_trace: str) -> tuple[str, ...]:
@@ -119,29 +119,29 @@ def step_results(reasoning_trace: str) -> tuple[str, ...]:
         sign, a truth value or word that ends it, its last number where it has any; GSM8K's ``<<48/2=24>>`` marks go
         before all that. The sentence that announces the answer is no step.
     """
-    marked_results = _CALCULATOR_MARK.findall(reasoning_trace)
-    if marked_results:
-        return tuple(result.strip() for result in marked_results[:_MOST_STEPS])
+    calculator_results = _CALCULATOR_MARK.findall(reasoning_trace)
+    if calculator_results:
+        return tuple(result.strip() for result in calculator_results[:_MOST_STEPS])
     results: list[str] = []
     for step in _STEP_DELIMITER.split(reasoning_trace):
         if len(results) == _MOST_STEPS:
             break
         if not any(character.isalnum() for character in step) or _ANSWER_START.match(step.strip()):
             continue
-        results.append(_result(step))
+        results.append(_extract_step_result(step))
     return tuple(result for result in results if result)
 
 
-def _result(step: str) -> str:
+def _extract_step_result(step: str) -> str:
     _, sign, tail = step.rpartition("=")
-    last_word = _normalised(tail.split()[-1]) if tail.split() else ""
+    last_word = _normalise_answer(tail.split()[-1]) if tail.split() else ""
     numbers = _NUMBER.findall(tail)
     if sign and not numbers:
-        return _normalised(tail)
-    return numbers[-1] if numbers and last_word not in _TRUTH else last_word
+        return _normalise_answer(tail)
+    return numbers[-1] if numbers and last_word not in _TRUTH_VALUES else last_word
 
 
-def is_trace(text: str, gold_steps: Sequence[str]) -> bool:
+def has_reasoning_steps(text: str, gold_steps: Sequence[str]) -> bool:
     """Whether a response goes through steps at all: more than one, and more than half as many as the gold trace."""
     return len(step_results(text)) > max(1.0, len(gold_steps) / 2)
 
@@ -149,7 +149,7 @@ def is_trace(text: str, gold_steps: Sequence[str]) -> bool:
 def is_refusal(text: str) -> bool:
     """Whether a text begins by declining to answer, in English."""
     text_start = text.lstrip()[:_REFUSAL_PREFIX_CHARS].casefold().replace("’", "'")
-    return _REFUSAL.search(text_start) is not None
+    return _REFUSAL_PATTERN.search(text_start) is not None
 
 
 def is_repeated(text: str) -> bool:
@@ -162,7 +162,7 @@ def is_repeated(text: str) -> bool:
     quarter of the runs of four are new.
     """
     body = text.strip()
-    spans = _z_function(body[::-1])
+    spans = _compute_z_array(body[::-1])
     if any(p + span >= max(_MIN_LOOP_TURNS * p, _MIN_LOOP_CHARS) for p, span in enumerate(spans) if p):
         return True
     words = body.split()
@@ -172,7 +172,7 @@ def is_repeated(text: str) -> bool:
     return len(set(runs)) < _MAX_NEW_RUNS * len(runs)
 
 
-def near_miss(prediction: str, gold: str) -> str:
+def classify_near_miss(prediction: str, gold: str) -> str:
     """How a number narrowly misses another; empty where it does not, or where either is no number.
 
     Returns
@@ -189,13 +189,13 @@ def near_miss(prediction: str, gold: str) -> str:
         return "off by one"
     if predicted and target and any(predicted * ten == target or target * ten == predicted for ten in (10, 100, 1000)):
         return "power of ten"
-    digits, right_digits = (re.sub(r"[^\d.]", "", number) for number in (prediction, gold))
-    if len(digits) == len(right_digits) > 1 and sum(a != b for a, b in zip(digits, right_digits, strict=True)) == 1:
+    digits, gold_digits = (re.sub(r"[^\d.]", "", number) for number in (prediction, gold))
+    if len(digits) == len(gold_digits) > 1 and sum(a != b for a, b in zip(digits, gold_digits, strict=True)) == 1:
         return "digit"
     return "within 1 %" if target and abs(predicted - target) <= abs(target) / 100 else ""
 
 
-def _z_function(text: str) -> list[int]:
+def _compute_z_array(text: str) -> list[int]:
     """The Z-function: how many characters from each position on equal the text's beginning."""
     # [left, end) is the furthest-reaching stretch known to equal the beginning: inside it a value is known already.
     n = len(text)
@@ -215,15 +215,15 @@ def _parse_number(text: str) -> Fraction | None:
     """A text that is one number (thousands' commas, a currency, a fraction, a percent sign), else None."""
     if len(text) > _MAX_NUMBER_CHARS:
         return None
-    match = _NUMERIC.fullmatch(text.strip().rstrip(".").strip())
+    match = _NUMERIC_ANSWER_PATTERN.fullmatch(text.strip().rstrip(".").strip())
     if match is None:
         return None
-    sign, digits, divisor, percent = match.groups()
+    sign, digits, denominator, percent = match.groups()
     value = Fraction(digits.replace(",", "").rstrip(".") or "0")
-    if divisor:
-        if not int(divisor):
+    if denominator:
+        if not int(denominator):
             return None
-        value /= int(divisor)
+        value /= int(denominator)
     return (-value if sign in ("-", "−") else value) / (100 if percent else 1)
 
 
@@ -232,26 +232,26 @@ def _same_answer(answer: str, other: str) -> bool:
     number, other_number = (_parse_number(text) for text in (answer, other))
     if number is not None and other_number is not None:
         return number == other_number
-    return _normalised(answer) == _normalised(other)
+    return _normalise_answer(answer) == _normalise_answer(other)
 
 
-def _normalised(text: str) -> str:
+def _normalise_answer(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(" .,;:!?\"'()[]")
 
 
-def _share_of_steps(text: str, steps: Sequence[str], *, skip: Sequence[str]) -> float | None:
+def _get_step_recall(text: str, steps: Sequence[str], *, excluded: Sequence[str]) -> float | None:
     """Share of the steps' results that stand in the text in order; None where no step is left to look for."""
-    sought_steps = [step for step in steps if not any(_same_answer(step, answer) for answer in skip)]
-    if not sought_steps:
+    steps_to_find = [step for step in steps if not any(_same_answer(step, answer) for answer in excluded)]
+    if not steps_to_find:
         return None
     normalised_text = unicodedata.normalize("NFKC", text).casefold()
     numbers = [(match.end(), _parse_number(match.group())) for match in _NUMBER.finditer(normalised_text)]
     # `place` is where the last step that occurs ends in the text, `seen` how many numbers were passed by then.
     start = n_present = seen = 0
-    for step in sought_steps:
+    for step in steps_to_find:
         value = _parse_number(step)
         if value is None:
-            index = normalised_text.find(_normalised(step), start)
+            index = normalised_text.find(_normalise_answer(step), start)
             end = index + len(step) if index >= 0 else -1
         else:
             index = next((i for i in range(seen, len(numbers)) if numbers[i][1] == value and numbers[i][0] > start), -1)
@@ -259,4 +259,4 @@ def _share_of_steps(text: str, steps: Sequence[str], *, skip: Sequence[str]) -> 
             seen = index + 1 if index >= 0 else seen
         if end >= 0:
             start, n_present = end, n_present + 1
-    return n_present / len(sought_steps)
+    return n_present / len(steps_to_find)

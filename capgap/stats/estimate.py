@@ -7,16 +7,16 @@ from typing import Any, Literal, Self
 
 from scipy import special
 
-from capgap.schema.remarks import Reason, Remark, reason_of, remark, render
+from capgap.schema.remarks import Reason, Remark, first_limiting_reason, remark, render
 
-Status = Literal["ok", "open", "refused"]
+EstimateStatus = Literal["ok", "open", "refused"]
 
 FEW_CLUSTERS = 6
 """Below so many clusters the coverage of the clustered intervals was never measured."""
 
 
 @dataclass(frozen=True)
-class RemarkCarrier:
+class RemarkedResult:
     """What carries remarks: codes with figures, from which its reason and its note are made."""
 
     remarks: tuple[Remark, ...] = field(default=(), kw_only=True)
@@ -25,10 +25,10 @@ class RemarkCarrier:
     @property
     def reason(self) -> Reason | None:
         """The code that refuses or qualifies it."""
-        return reason_of(self.remarks)
+        return first_limiting_reason(self.remarks)
 
     @property
-    def codes(self) -> tuple[Reason, ...]:
+    def remark_codes(self) -> tuple[Reason, ...]:
         """The codes of all remarks, those that only inform too."""
         return tuple(remark.code for remark in self.remarks)
 
@@ -43,7 +43,7 @@ class RemarkCarrier:
 
 
 @dataclass(frozen=True)
-class Estimate(RemarkCarrier):
+class Estimate(RemarkedResult):
     """One number with its interval; what is unknown is NaN, never zero."""
 
     estimate: float = math.nan
@@ -66,7 +66,7 @@ class Estimate(RemarkCarrier):
     """Clusters that they stand in."""
     method: str = ""
     """Name of the estimator of the interval."""
-    status: Status = "ok"
+    status: EstimateStatus = "ok"
     """``ok``, ``open`` (an end of the interval is unknown) or ``refused`` (no number)."""
 
     def record(self) -> dict[str, Any]:
@@ -78,9 +78,9 @@ class Estimate(RemarkCarrier):
         """Number, interval, degrees of freedom and p-value, as far as they are known, and the note."""
         if self.status == "refused":
             return f"refused, {self.note}"
-        interval = f" [{_figure(self.conf_low)}, {_figure(self.conf_high)}]"
+        interval = f" [{_show_value(self.conf_low)}, {_show_value(self.conf_high)}]"
         text_parts = [
-            _figure(self.estimate) + ("" if math.isnan(self.conf_low) and math.isnan(self.conf_high) else interval),
+            _show_value(self.estimate) + ("" if math.isnan(self.conf_low) and math.isnan(self.conf_high) else interval),
             *([f"df = {self.df:.1f}"] if math.isfinite(self.df) else []),
             *([f"p = {self.p_value:.3g}"] if math.isfinite(self.p_value) else []),
         ]
@@ -88,7 +88,7 @@ class Estimate(RemarkCarrier):
 
 
 @dataclass(frozen=True)
-class EstimateSet(RemarkCarrier):
+class EstimateSet(RemarkedResult):
     """Estimates that belong together; a subclass says which, and gets its rows and its text from here."""
 
     @property
@@ -109,7 +109,7 @@ class EstimateSet(RemarkCarrier):
         lines = [self.heading]
         for labels, estimate in self.estimates():
             words = (
-                value if isinstance(value, str) else f"{name} {_figure(value)}"
+                value if isinstance(value, str) else f"{name} {_show_value(value)}"
                 for name, value in labels.items()
                 if value not in ("", None) and value == value  # NaN is unlike itself
             )
@@ -118,7 +118,7 @@ class EstimateSet(RemarkCarrier):
         return text if self.note in text else f"{text}\nNote: {self.note}."
 
 
-def _figure(value: float) -> str:
+def _show_value(value: float) -> str:
     """A number to three digits, thousands not as powers of ten."""
     return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.3g}"
 

@@ -12,17 +12,17 @@ from scipy import linalg, optimize
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, Remark, remark
-from capgap.stats.estimate import Estimate, EstimateSet, Status, few_clusters, refused, t_critical, t_p_value
+from capgap.stats.estimate import Estimate, EstimateSet, EstimateStatus, few_clusters, refused, t_critical, t_p_value
 
 __all__ = ["FailureRegression", "OddsRatio", "failure_regression"]
 
 Floats = NDArray[np.float64]
 
-MIN_OUTCOMES = 5
+MIN_OUTCOMES_PER_TERM = 5
 """Failures, and successes, that a regression needs for each coefficient."""
 SEPARATION_THRESHOLD = 6.0
 """A coefficient per standard deviation beyond this is looked at for separation."""
-METHOD_NAME = "logistic regression, cluster jackknife t"
+ODDS_METHOD = "logistic regression, cluster jackknife t"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class OddsRatio:
     """The covariate; for words ``name = level``, against the most frequent level."""
     odds_ratio: Estimate
     """Odds of failure per unit, the other covariates held; against 1. Its `std_error` is that of the logarithm."""
-    per_sd: float
+    odds_ratio_per_sd: float
     """The same per standard deviation, for comparing covariates; NaN where it is refused."""
 
 
@@ -49,7 +49,7 @@ class FailureRegression(EstimateSet):
     """Those that failed."""
     n_clusters: int
     """Clusters."""
-    status: Status = "ok"
+    status: EstimateStatus = "ok"
     """``ok`` or ``refused``."""
 
     @property
@@ -61,11 +61,11 @@ class FailureRegression(EstimateSet):
     def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
         """The odds ratio of each covariate; `std_error` is that of its logarithm."""
         for term in self.terms:
-            yield {"term": term.name, "odds_ratio_per_sd": term.per_sd}, term.odds_ratio
+            yield {"term": term.name, "odds_ratio_per_sd": term.odds_ratio_per_sd}, term.odds_ratio
 
 
 def failure_regression(
-    failure: ArrayLike,
+    is_failure: ArrayLike,
     covariates: Mapping[str, ArrayLike],
     clusters: ArrayLike,
     *,
@@ -75,7 +75,7 @@ def failure_regression(
 
     Parameters
     ----------
-    failure
+    is_failure
         1 failed, 0 did not, shape (n,): one model's items, or responses of several models.
     covariates
         By name: numbers, shape (n,), which enter as they are (take logarithms before), or words, of which the most
@@ -107,7 +107,7 @@ def failure_regression(
     Konis, K. (2007). Linear programming algorithms for detecting separated data in binary logistic regression models.
     DPhil thesis, Oxford; Pregibon, D. (1981). Logistic regression diagnostics. Ann. Statist. 9, 705-724.
     """
-    y = np.asarray(failure, dtype=float)
+    y = np.asarray(is_failure, dtype=float)
     group = np.asarray(clusters)
     if y.ndim != 1 or group.shape != y.shape:
         raise EstimationError(f"failure and clusters need one shape (n,), found {y.shape} and {group.shape}.")
@@ -118,33 +118,33 @@ def failure_regression(
     y, code = y[is_complete], np.unique(group[is_complete], return_inverse=True)[1]
     columns = {name: values[is_complete] for name, values in columns.items()}
     n_left_out = int((~is_complete).sum())
-    incomplete_remarks = [remark(Reason.INCOMPLETE_ROWS, n=n_left_out, of=len(is_complete))] if n_left_out else []
+    incomplete_row_remarks = [remark(Reason.INCOMPLETE_ROWS, n=n_left_out, of=len(is_complete))] if n_left_out else []
     n, n_failures, n_clusters = len(y), int(y.sum()), int(code.max(initial=-1)) + 1
     reason = None
-    if min(n_failures, n - n_failures) < MIN_OUTCOMES:
+    if min(n_failures, n - n_failures) < MIN_OUTCOMES_PER_TERM:
         n_rarer_outcome, kind = (n_failures, "failures") if 2 * n_failures <= n else (n - n_failures, "successes")
-        reason = remark(Reason.FEW_OUTCOMES, n=n_rarer_outcome, kind=kind, of=n, least=MIN_OUTCOMES)
+        reason = remark(Reason.FEW_OUTCOMES, n=n_rarer_outcome, kind=kind, of=n, least=MIN_OUTCOMES_PER_TERM)
     elif not columns:
         reason = remark(Reason.NO_COVARIATE)
     if reason is not None:
         return FailureRegression((), n, n_failures, n_clusters, "refused", remarks=(reason,))
-    dropped = _not_estimable(columns, min(n_failures, n - n_failures))
+    dropped_terms = _find_inestimable_terms(columns, min(n_failures, n - n_failures))
     terms: dict[str, OddsRatio] = {}
     while True:
-        names = [name for name in columns if name not in dropped]
+        names = [name for name in columns if name not in dropped_terms]
         if not names:
             break
         x = np.column_stack([columns[name] for name in names])
-        beta, covariance, separating_columns = _fit(x, y, code)
+        beta, covariance, separating_columns = _fit_logistic(x, y, code)
         if not separating_columns:
-            terms = _ratios(names, x, beta, covariance, (n, n_clusters), conf_level)
+            terms = _compute_odds_ratios(names, x, beta, covariance, (n, n_clusters), conf_level)
             break
         separating_names = [names[j] for j in separating_columns]
-        dropped |= dict.fromkeys(separating_names, remark(Reason.SEPARATION, names=separating_names))
-    for name, refusal in dropped.items():
-        terms[name] = OddsRatio(name, refused(refusal, n_items=n, n_clusters=n_clusters, method=METHOD_NAME), math.nan)
-    in_order = tuple(terms[name] for name in columns)
-    return FailureRegression(in_order, n, n_failures, n_clusters, remarks=tuple(incomplete_remarks))
+        dropped_terms |= dict.fromkeys(separating_names, remark(Reason.SEPARATION, names=separating_names))
+    for name, refusal in dropped_terms.items():
+        terms[name] = OddsRatio(name, refused(refusal, n_items=n, n_clusters=n_clusters, method=ODDS_METHOD), math.nan)
+    ordered_odds_ratios = tuple(terms[name] for name in columns)
+    return FailureRegression(ordered_odds_ratios, n, n_failures, n_clusters, remarks=tuple(incomplete_row_remarks))
 
 
 def _columns(covariates: Mapping[str, ArrayLike], n: int) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
@@ -170,28 +170,28 @@ def _columns(covariates: Mapping[str, ArrayLike], n: int) -> tuple[dict[str, Flo
     return columns, is_complete
 
 
-def _not_estimable(columns: dict[str, Floats], n_rarer_outcome: int) -> dict[str, Remark]:
+def _find_inestimable_terms(columns: dict[str, Floats], n_rarer_outcome: int) -> dict[str, Remark]:
     """Covariates that do not vary, repeat those before them, or are too many, with the reason."""
-    dropped: dict[str, Remark] = {}
+    dropped_terms: dict[str, Remark] = {}
     design = np.ones((len(next(iter(columns.values()))), 1))
     for name, values in columns.items():
         spread = values.std()
         if not spread > 1e-9 * (1 + abs(values.mean())):
-            dropped[name] = remark(Reason.CONSTANT_COVARIATE, name=name)
+            dropped_terms[name] = remark(Reason.CONSTANT_COVARIATE, name=name)
             continue
         scaled = (values - values.mean()) / spread
         residual = scaled - design @ linalg.lstsq(design, scaled)[0]
         if residual.std() < 1e-6:
-            kept_names = [other for other in columns if other not in dropped]
-            dropped[name] = remark(Reason.ALIASED_TERM, name=name, others=kept_names[: kept_names.index(name)])
-        elif design.shape[1] > n_rarer_outcome / MIN_OUTCOMES:
-            dropped[name] = remark(Reason.TOO_MANY_COVARIATES, n=n_rarer_outcome, least=MIN_OUTCOMES)
+            kept_names = [other for other in columns if other not in dropped_terms]
+            dropped_terms[name] = remark(Reason.ALIASED_TERM, name=name, others=kept_names[: kept_names.index(name)])
+        elif design.shape[1] > n_rarer_outcome / MIN_OUTCOMES_PER_TERM:
+            dropped_terms[name] = remark(Reason.TOO_MANY_COVARIATES, n=n_rarer_outcome, least=MIN_OUTCOMES_PER_TERM)
         else:
             design = np.column_stack([design, scaled])
-    return dropped
+    return dropped_terms
 
 
-def _fit(x: Floats, y: Floats, code: NDArray[np.intp]) -> tuple[Floats, Floats, list[int]]:
+def _fit_logistic(x: Floats, y: Floats, code: NDArray[np.intp]) -> tuple[Floats, Floats, list[int]]:
     """Coefficients without the constant, their covariance (NaN for one cluster), and columns that separate."""
     import statsmodels.api as sm  # slow to import, and few need it
 
@@ -215,12 +215,12 @@ def _fit(x: Floats, y: Floats, code: NDArray[np.intp]) -> tuple[Floats, Floats, 
     cluster_hessians = np.array([[np.bincount(code, weight * z[:, i] * z[:, j]) for j in width] for i in width])
     # H - H_g of every cluster g at once, shape (p, p, G): a step without the cluster, from the fit to all.
     jackknife_hessians = (z.T @ (weight[:, None] * z))[:, :, None] - cluster_hessians
-    jackknife_steps = _solved(np.moveaxis(jackknife_hessians, 2, 0), score)
+    jackknife_steps = _solve_systems(np.moveaxis(jackknife_hessians, 2, 0), score)
     covariance = (n_clusters - 1) / n_clusters * (jackknife_steps.T @ jackknife_steps)
     return beta[1:] / scale, covariance[1:, 1:] / np.outer(scale, scale), []
 
 
-def _solved(matrices: Floats, vectors: Floats) -> Floats:
+def _solve_systems(matrices: Floats, vectors: Floats) -> Floats:
     """The solution of each system; the shortest where a cluster alone carries a covariate and the rest is singular."""
     try:
         return np.asarray(np.linalg.solve(matrices, vectors[:, :, None])[:, :, 0])
@@ -233,9 +233,9 @@ def _find_separation(z: Floats, y: Floats) -> list[int]:
     direction = _separating_direction(z, y)
     if direction is None:
         return []
-    involved_columns = [j for j in range(1, z.shape[1]) if abs(direction[j]) > 1e-7]
-    separating_alone = [j for j in involved_columns if _separating_direction(z[:, [0, j]], y) is not None]
-    return [j - 1 for j in separating_alone or involved_columns]
+    nonzero_columns = [j for j in range(1, z.shape[1]) if abs(direction[j]) > 1e-7]
+    lone_separating_columns = [j for j in nonzero_columns if _separating_direction(z[:, [0, j]], y) is not None]
+    return [j - 1 for j in lone_separating_columns or nonzero_columns]
 
 
 def _separating_direction(z: Floats, y: Floats) -> Floats | None:
@@ -248,7 +248,7 @@ def _separating_direction(z: Floats, y: Floats) -> Floats | None:
     return direction if (signed_z @ direction).sum() > 1e-6 * len(signed_z) else None
 
 
-def _ratios(
+def _compute_odds_ratios(
     names: list[str], x: Floats, beta: Floats, covariance: Floats, size: tuple[int, int], conf_level: float
 ) -> dict[str, OddsRatio]:
     n, n_clusters = size
@@ -259,19 +259,19 @@ def _ratios(
         if math.isnan(covariance[j, j]):
             reason = remark(Reason.TOO_FEW_CLUSTERS, n=n_clusters, n_coefficients=x.shape[1] + 1)
             estimate = Estimate(
-                ratio, n_items=n, n_clusters=n_clusters, method=METHOD_NAME, status="open", remarks=(reason,)
+                ratio, n_items=n, n_clusters=n_clusters, method=ODDS_METHOD, status="open", remarks=(reason,)
             )
         else:
             error = math.sqrt(covariance[j, j])
             half_width = t_critical(df, conf_level) * error
-            ci_limits = _exp(beta[j] - half_width), _exp(beta[j] + half_width)
+            ci_limits = _exp_or_infinity(beta[j] - half_width), _exp_or_infinity(beta[j] + half_width)
             p_value = t_p_value(beta[j] / error, df) if error > 0 else math.nan
             estimate = Estimate(
-                ratio, error, df, *ci_limits, p_value, 1.0, n, n_clusters, METHOD_NAME, remarks=few_clusters(n_clusters)
+                ratio, error, df, *ci_limits, p_value, 1.0, n, n_clusters, ODDS_METHOD, remarks=few_clusters(n_clusters)
             )
         terms[name] = OddsRatio(name, estimate, math.exp(beta[j] * x[:, j].std()))
     return terms
 
 
-def _exp(value: float) -> float:
+def _exp_or_infinity(value: float) -> float:
     return math.exp(value) if value < 700 else math.inf

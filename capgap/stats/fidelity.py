@@ -61,10 +61,10 @@ def collision_rate(first_wrong_answers: ArrayLike, second_wrong_answers: ArrayLi
     a, b = np.asarray(first_wrong_answers), np.asarray(second_wrong_answers)
     if not len(a) or not len(b):
         return math.nan
-    words_a, counts_a = np.unique(a, return_counts=True)
-    words_b, counts_b = np.unique(b, return_counts=True)
+    words_a, answer_counts_a = np.unique(a, return_counts=True)
+    words_b, answer_counts_b = np.unique(b, return_counts=True)
     _, i, j = np.intersect1d(words_a, words_b, assume_unique=True, return_indices=True)
-    return float((counts_a[i] / len(a)) @ (counts_b[j] / len(b)))
+    return float((answer_counts_a[i] / len(a)) @ (answer_counts_b[j] / len(b)))
 
 
 def expected_agreement(first_accuracy: ArrayLike, second_accuracy: ArrayLike, collision: ArrayLike) -> Floats:
@@ -134,8 +134,8 @@ def fidelity(
     expected = expected_agreement(p, q, mean_collision)
     linear = agreed - (q - (1 - q) * mean_collision) * (t - p) - (p - (1 - p) * mean_collision) * (s - q) - expected
     excess = mean_estimate(design.fit(linear), bounds=(-1.0, 1.0), conf_level=conf_level)
-    if_independent = (1 - p) * (1 - q) * ((1 + mean_collision) ** 2 * p * q + mean_collision * (1 - mean_collision))
-    excess = _with_min_variance(excess, design.mean(if_independent * (design.weights / design.counts)[k]), conf_level)
+    min_variances = (1 - p) * (1 - q) * ((1 + mean_collision) ** 2 * p * q + mean_collision * (1 - mean_collision))
+    excess = _with_min_variance(excess, design.mean(min_variances * (design.weights / design.counts)[k]), conf_level)
     return replace(agreement, null_value=design.mean(expected), p_value=excess.p_value), excess
 
 
@@ -191,12 +191,12 @@ def error_inheritance(
     t, s = np.asarray(teacher), np.asarray(student)
     c = None if control is None else np.asarray(control)
     group = np.asarray(clusters)
-    erred = np.asarray(teacher_wrong, dtype=bool)  # of the teacher
-    shapes = {t.shape, s.shape, erred.shape, group.shape} | (set() if c is None else {c.shape})
+    teacher_erred = np.asarray(teacher_wrong, dtype=bool)  # of the teacher
+    shapes = {t.shape, s.shape, teacher_erred.shape, group.shape} | (set() if c is None else {c.shape})
     shapes |= set() if tasks is None else {np.asarray(tasks).shape}
     if len(shapes) > 1 or t.ndim != 1:
         raise EstimationError(f"answers, wrong, clusters and tasks need one shape (n,), found {sorted(shapes)}.")
-    errors = np.flatnonzero(erred & (t >= 0))
+    errors = np.flatnonzero(teacher_erred & (t >= 0))
     stratum = np.zeros(len(t), dtype=np.intp)
     if tasks is not None:
         stratum = np.unique(np.asarray(tasks), return_inverse=True)[1]
@@ -204,20 +204,20 @@ def error_inheritance(
         pairs = np.unique(np.column_stack([stratum[errors], group[errors]]), axis=0)
         has_enough_clusters = np.bincount(pairs[:, 0].astype(np.intp), minlength=int(stratum.max(initial=0)) + 1) > 1
         errors = errors[has_enough_clusters[stratum[errors]]]
-    no_control = refused(remark(Reason.NO_CONTROL))
+    no_control_refusal = refused(remark(Reason.NO_CONTROL))
     if len(errors) < MIN_ERRORS:
         few_errors = refused(remark(Reason.FEW_TEACHER_ERRORS, n=len(errors), least=MIN_ERRORS), n_items=len(errors))
-        control_refusal = no_control if c is None else few_errors
-        return ErrorInheritance(few_errors, control_refusal, control_refusal, errors)
+        refused_control = no_control_refusal if c is None else few_errors
+        return ErrorInheritance(few_errors, refused_control, refused_control, errors)
     design = Design.of(stratum[errors], np.unique(group[errors], return_inverse=True)[1])
     student_repeats = (s[errors] == t[errors]).astype(float)
     student_share = accuracy(student_repeats, design, conf_level=conf_level)
     if c is None:
-        return ErrorInheritance(student_share, no_control, no_control, errors)
-    control_repeats = (c[errors] == t[errors]).astype(float)
+        return ErrorInheritance(student_share, no_control_refusal, no_control_refusal, errors)
+    control_repeats_error = (c[errors] == t[errors]).astype(float)
     return ErrorInheritance(
         student_share,
-        accuracy(control_repeats, design, conf_level=conf_level),
-        paired_difference(student_repeats - control_repeats, design, conf_level=conf_level),
+        accuracy(control_repeats_error, design, conf_level=conf_level),
+        paired_difference(student_repeats - control_repeats_error, design, conf_level=conf_level),
         errors,
     )

@@ -12,24 +12,24 @@ from scipy import special, stats
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, remark
 from capgap.stats.binary import mcnemar_exact
-from capgap.stats.estimate import Estimate, EstimateSet, Status, refused, t_critical, t_estimate, t_p_value
+from capgap.stats.estimate import Estimate, EstimateSet, EstimateStatus, refused, t_critical, t_estimate, t_p_value
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
 from capgap.stats.seed_noise import MIN_SEEDS
 from capgap.stats.stratified import Design
 
-__all__ = ["MIN_FLIP_SEEDS", "FlipList", "FlipShares", "flip_counts", "flip_list", "flips_beyond_seeds"]
+__all__ = ["MIN_FLIP_SEEDS", "FlippedItemList", "FlipShares", "flip_counts", "flip_list", "flips_beyond_seeds"]
 
 Floats = NDArray[np.float64]
 
 MIN_FLIP_SEEDS = 5
 """Items are listed from so many training seeds of one recipe on."""
-MIN_LIST_ITEMS = 50
+MIN_FLIP_CANDIDATES = 50
 """The prior of a list is learnt from the items; fewer do not tell it."""
 LIST_FDR = 0.1
 """Largest expected share of false entries in a list."""
 MIN_FLIP_RATE = 0.5
 """An item is flipped where a student of the recipe flips it with a probability above this."""
-EM_STEPS = 500
+N_PRIOR_EM_STEPS = 500
 """Of the nonparametric prior."""
 
 
@@ -37,9 +37,9 @@ EM_STEPS = 500
 class FlipShares(EstimateSet):
     """Share of the items that were lost and gained."""
 
-    loss_rate: Estimate
+    lost_share: Estimate
     """Base right, student wrong; a share of all items, or its excess over the seeds' own disagreement."""
-    gain_rate: Estimate
+    gained_share: Estimate
     """Base wrong, student right; likewise."""
     n_lost: int = 0
     """Items lost, where there is one student."""
@@ -47,23 +47,23 @@ class FlipShares(EstimateSet):
     """Items gained, where there is one student."""
     p_value: float = math.nan
     """One student: that lost and gained are equally likely; exact McNemar, CR2 with t where items come in clusters."""
-    seed_disagreement: float = math.nan
+    seed_flip_share: float = math.nan
     """Share of the items that one seed answers rightly and another wrongly (one direction)."""
 
     @property
     def heading(self) -> str:
         """What is shown."""
-        seed_clause = "" if math.isnan(self.seed_disagreement) else " beyond those between seeds"
+        seed_clause = "" if math.isnan(self.seed_flip_share) else " beyond those between seeds"
         return f"Flips against the base{seed_clause}, shares of all items"
 
     def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
         """Lost, then gained."""
-        for direction, share in (("lost", self.loss_rate), ("gained", self.gain_rate)):
-            yield {"direction": direction, "seed_disagreement": self.seed_disagreement}, share
+        for direction, share in (("lost", self.lost_share), ("gained", self.gained_share)):
+            yield {"direction": direction, "seed_disagreement": self.seed_flip_share}, share
 
 
 @dataclass(frozen=True)
-class FlipList(EstimateSet):
+class FlippedItemList(EstimateSet):
     """Items that the recipe, not one seed, gets wrong though the base got them right (or the reverse)."""
 
     items: NDArray[np.intp]
@@ -76,7 +76,7 @@ class FlipList(EstimateSet):
     """Items that the base answered rightly (for lost ones), wrongly (for gained ones)."""
     n_seeds: int = 0
     """Training seeds."""
-    status: Status = "ok"
+    status: EstimateStatus = "ok"
     """``ok`` or ``refused``."""
 
     @property
@@ -84,9 +84,9 @@ class FlipList(EstimateSet):
         """How many items, and how many of them are expected to be false."""
         if self.status == "refused":
             return "List of items: refused"
-        listed_text = f"{len(self.items)} of {self.n_candidates} items listed from {self.n_seeds} seeds"
+        listed_items_text = f"{len(self.items)} of {self.n_candidates} items listed from {self.n_seeds} seeds"
         share = f", {100 * self.expected_fdr:.1f} % of them expected to be false" if len(self.items) else ""
-        return f"{listed_text}{share}; probability that each does not belong there"
+        return f"{listed_items_text}{share}; probability that each does not belong there"
 
     def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
         """The false probability of each listed item."""
@@ -100,7 +100,7 @@ def flip_counts(
     design: Design,
     *,
     margins: tuple[ArrayLike, ArrayLike] | None = None,
-    jitter: float = 0.0,
+    jitter_nats: float = 0.0,
     conf_level: float = 0.95,
 ) -> FlipShares:
     """What one student lost and gained against its base; no more can be said of one training seed.
@@ -113,8 +113,8 @@ def flip_counts(
         Strata, clusters and weights of the items.
     margins
         How far each model's answer is from tipping, in nats, shape (n,) each: best minus second-best log-probability.
-        Flips where either margin lies within `jitter` may be numerical noise and are not counted.
-    jitter
+        Flips where either margin lies within `jitter_nats` may be numerical noise and are not counted.
+    jitter_nats
         Largest difference that the same model shows when it is run twice (other batches, other device).
     conf_level
         Of the intervals, which are for items like these and this checkpoint.
@@ -122,16 +122,16 @@ def flip_counts(
     Raises
     ------
     EstimationError
-        Shapes disagree, a score is neither right nor wrong, or `jitter` is given without margins.
+        Shapes disagree, a score is neither right nor wrong, or `jitter_nats` is given without margins.
     """
     b, s = _right_or_wrong(base, "base"), _right_or_wrong(student, "student")
     if b.shape != s.shape or len(b) != design.n_items:
         raise EstimationError(f"{design.n_items} items need as many scores, found {len(b)} and {len(s)}.")
-    if jitter > 0 and margins is None:
+    if jitter_nats > 0 and margins is None:
         raise EstimationError("a jitter excludes flips by their margins: give the margins of both models.")
     outside_jitter = np.ones(len(b), dtype=bool)
     if margins is not None:
-        outside_jitter = np.all([np.abs(np.asarray(m, dtype=float)) > jitter for m in margins], axis=0)
+        outside_jitter = np.all([np.abs(np.asarray(m, dtype=float)) > jitter_nats for m in margins], axis=0)
     valid = np.isfinite(b) & np.isfinite(s)
     if not valid.any():
         refusal = refused(remark(Reason.NO_COMMON_ITEMS))
@@ -140,7 +140,7 @@ def flip_counts(
     notes = [remark(Reason.ONE_SEED)]
     if margins is not None:
         n_excluded_flips = int(((b != s) & valid & ~outside_jitter).sum())
-        notes.append(remark(Reason.JITTER_EXCLUDED, n=n_excluded_flips, nats=jitter))
+        notes.append(remark(Reason.JITTER_EXCLUDED, n=n_excluded_flips, nats=jitter_nats))
     flip_shares = [
         accuracy(np.where(valid, flip, np.nan), design, conf_level=conf_level).noting(*notes) for flip in (lost, gained)
     ]
@@ -222,10 +222,10 @@ def flips_beyond_seeds(base: ArrayLike, students: ArrayLike, design: Design, *, 
         )
         for j in (0, 1)
     ]
-    return FlipShares(flip_shares[0], flip_shares[1], seed_disagreement=design.mean(_seeds_disagree(y)))
+    return FlipShares(flip_shares[0], flip_shares[1], seed_flip_share=design.mean(_seeds_disagree(y)))
 
 
-def flip_list(base: ArrayLike, students: ArrayLike, *, direction: str = "lost") -> FlipList:
+def flip_list(base: ArrayLike, students: ArrayLike, *, direction: str = "lost") -> FlippedItemList:
     """The items that the recipe lost (gained), with a bounded share of false entries.
 
     Parameters
@@ -264,26 +264,26 @@ def flip_list(base: ArrayLike, students: ArrayLike, *, direction: str = "lost") 
     reason = None
     if n_seeds < MIN_FLIP_SEEDS:
         reason = remark(Reason.FEW_SEEDS, n=n_seeds, least=MIN_FLIP_SEEDS)
-    elif len(candidates) < MIN_LIST_ITEMS:
-        reason = remark(Reason.FEW_CANDIDATES, n=len(candidates), direction=direction, least=MIN_LIST_ITEMS)
+    elif len(candidates) < MIN_FLIP_CANDIDATES:
+        reason = remark(Reason.FEW_CANDIDATES, n=len(candidates), direction=direction, least=MIN_FLIP_CANDIDATES)
     if reason is not None:
         empty = np.empty(0, dtype=np.intp), np.empty(0)
-        return FlipList(*empty, math.nan, len(candidates), n_seeds, "refused", remarks=(reason,))
-    flipped = (y[:, candidates] == (direction == "gained")).sum(axis=0).astype(int)
-    chance = _false_flip_probability(flipped, n_seeds)
-    order = np.argsort(chance[flipped], kind="stable")
-    ranked = chance[flipped][order]
+        return FlippedItemList(*empty, math.nan, len(candidates), n_seeds, "refused", remarks=(reason,))
+    n_flipped_seeds = (y[:, candidates] == (direction == "gained")).sum(axis=0).astype(int)
+    chance = _false_flip_probability(n_flipped_seeds, n_seeds)
+    order = np.argsort(chance[n_flipped_seeds], kind="stable")
+    ranked = chance[n_flipped_seeds][order]
     within_fdr = np.cumsum(ranked) / np.arange(1, len(ranked) + 1) <= LIST_FDR
     n_listed = int(np.flatnonzero(within_fdr)[-1]) + 1 if within_fdr.any() else 0
     while n_listed and n_listed < len(ranked) and ranked[n_listed] == ranked[n_listed - 1]:
         n_listed -= int((ranked[:n_listed] == ranked[n_listed - 1]).sum())  # a group that does not fit whole stays out
     mean = float(ranked[:n_listed].mean()) if n_listed else math.nan
-    return FlipList(candidates[order[:n_listed]], ranked[:n_listed], mean, len(candidates), n_seeds)
+    return FlippedItemList(candidates[order[:n_listed]], ranked[:n_listed], mean, len(candidates), n_seeds)
 
 
-def _false_flip_probability(flipped: NDArray[np.int_], n_seeds: int) -> Floats:
+def _false_flip_probability(n_flipped_seeds: NDArray[np.int_], n_seeds: int) -> Floats:
     """Per count of flipped seeds, 0 to R: the posterior that an item's flip rate is not above `MIN_FLIP_RATE`."""
-    counts = np.bincount(flipped, minlength=n_seeds + 1).astype(float)
+    counts = np.bincount(n_flipped_seeds, minlength=n_seeds + 1).astype(float)
     k = np.arange(n_seeds + 1)
     grid_posterior = _nonparametric_posterior(counts, n_seeds)
     a, b = _beta_prior(counts, n_seeds)
@@ -294,7 +294,7 @@ def _nonparametric_posterior(counts: Floats, n_seeds: int) -> Floats:
     grid = (np.arange(100) + 0.5) / 100  # of an item's probability to be flipped
     likelihood = stats.binom.pmf(np.arange(n_seeds + 1)[:, None], n_seeds, grid)
     weight = np.full(100, 0.01)
-    for _ in range(EM_STEPS):
+    for _ in range(N_PRIOR_EM_STEPS):
         joint_density = likelihood * weight
         weight = (counts / joint_density.sum(axis=1)) @ joint_density + 0.01  # one item, spread evenly, was seen before
         weight /= weight.sum()
@@ -313,26 +313,26 @@ def _beta_prior(counts: Floats, n_seeds: int) -> tuple[float, float]:
     return float(a[i, j]), float(b[i, j])
 
 
-def _add_seed_spread(over_items: Estimate, spread: float, n_seeds: int, conf_level: float) -> Estimate:
+def _add_seed_spread(item_estimate: Estimate, spread: float, n_seeds: int, conf_level: float) -> Estimate:
     """The same number with the seeds' variance added."""
-    over_items = over_items.noting(remark(Reason.SEEDS_POPULATION, n=n_seeds))
-    if over_items.status != "ok":
-        return over_items
-    items = 0.0 if math.isnan(over_items.std_error) else over_items.std_error**2
+    item_estimate = item_estimate.noting(remark(Reason.SEEDS_POPULATION, n=n_seeds))
+    if item_estimate.status != "ok":
+        return item_estimate
+    items = 0.0 if math.isnan(item_estimate.std_error) else item_estimate.std_error**2
     total = items + spread
     if not total > 0:
-        return over_items
-    df_items = over_items.df if math.isfinite(over_items.df) else float(max(over_items.n_clusters - 1, 1))
+        return item_estimate
+    df_items = item_estimate.df if math.isfinite(item_estimate.df) else float(max(item_estimate.n_clusters - 1, 1))
     df = total**2 / (items**2 / df_items + spread**2 / (n_seeds - 1))
     return t_estimate(
-        over_items.estimate,
+        item_estimate.estimate,
         math.sqrt(total),
         df,
         conf_level,
-        n_items=over_items.n_items,
-        n_clusters=over_items.n_clusters,
+        n_items=item_estimate.n_items,
+        n_clusters=item_estimate.n_clusters,
         method="CR2 over items + jackknife over seeds, t",
-        remarks=over_items.remarks,
+        remarks=item_estimate.remarks,
     )
 
 

@@ -18,7 +18,7 @@ SMALL_SAMPLE = 30
 """Below so many independent items a paired difference of right and wrong gets a score interval instead of t."""
 FEW_DISCORDANT = 10
 """Likewise below so many items on which the two models differ."""
-NO_VARIANCE = 1e-16
+VARIANCE_TOLERANCE = 1e-16
 """A variance below this is rounding: one differing item among ten million has more."""
 
 
@@ -51,7 +51,7 @@ def accuracy(
     n, g = design.n_items, design.n_clusters
     null = _chance_of(y, design, chance)
     p = float(np.clip(fit.theta[0], 0.0, 1.0))
-    if design.is_simple_random and _has_only_values(y, (0.0, 1.0)):
+    if design.is_simple_random and _has_only_allowed(y, (0.0, 1.0)):
         low, high = wilson_interval(p, n, critical=t_critical(math.inf, conf_level))
         error = math.sqrt(p * (1 - p) / (n - 1)) if n > 1 and 0 < p < 1 else math.nan
         return Estimate(p, error, math.nan, low, high, _score_p_value(p, null, n), null, n, g, "Wilson")
@@ -91,12 +91,12 @@ def paired_difference(differences: ArrayLike, design: Design, *, conf_level: flo
     if table is not None:
         n, g = fit.design.n_items, fit.design.n_clusters
         low, high = tango_interval(*table, conf_level=conf_level)
-        error = math.sqrt(fit.covariance[0, 0]) if fit.covariance[0, 0] > NO_VARIANCE else math.nan
+        error = math.sqrt(fit.covariance[0, 0]) if fit.covariance[0, 0] > VARIANCE_TOLERANCE else math.nan
         score = tango_p_value(*table)
         if g < n:
             method, p_value = "Tango score interval and test, effective items", score
         else:
-            method, p_value = "Tango score interval, exact McNemar", mcnemar_exact(*_signs(d))
+            method, p_value = "Tango score interval, exact McNemar", mcnemar_exact(*_count_signs(d))
             p_value = max(p_value, score) if len(fit.design.counts) > 1 else p_value
         remarks = few_clusters(g) if g < n else ()
         return Estimate(float(fit.theta[0]), error, math.nan, low, high, p_value, 0.0, n, g, method, remarks=remarks)
@@ -104,17 +104,17 @@ def paired_difference(differences: ArrayLike, design: Design, *, conf_level: flo
     return mean_estimate(fit, bounds=(-max_difference, max_difference), conf_level=conf_level)
 
 
-def few_discordant(differences: Floats, design: Design) -> bool:
+def has_few_discordant(differences: Floats, design: Design) -> bool:
     """Whether finite differences are those of right and wrong answers, and few or hardly any of them are not zero.
 
     In clusters: fewer than `FEW_DISCORDANT` clusters, and at most half of them all, hold any that is not.
     """
-    if not design.is_average:
+    if not design.is_weighted_mean:
         return False
     nonzero = np.count_nonzero(differences)
     if design.has_independent_items and design.n_items >= SMALL_SAMPLE and nonzero >= FEW_DISCORDANT:
         return False
-    if not _has_only_values(differences, (-1.0, 0.0, 1.0)):
+    if not _has_only_allowed(differences, (-1.0, 0.0, 1.0)):
         return False
     if design.has_independent_items:
         return True
@@ -133,20 +133,20 @@ def discordant_table(differences: Floats, fit: StratifiedMean) -> tuple[float, f
     1998): where some of 100 or 200 clusters hold the few discordant items, t covered 83 to 90 %.
     """
     finite_differences, design = differences[np.isfinite(differences)], fit.design
-    if not few_discordant(finite_differences, design):
+    if not has_few_discordant(finite_differences, design):
         return None
     # Weighted shares of the items on which the first, and the second, model alone is right.
-    gain_rate, loss_rate = (design.mean((finite_differences == sign).astype(float)) for sign in (1, -1))
+    gained_share, lost_share = (design.mean((finite_differences == sign).astype(float)) for sign in (1, -1))
     size, variance = design.effective_items, float(fit.covariance[0, 0])
     items_independent = design.has_independent_items
-    if variance > NO_VARIANCE and not (items_independent and len(design.counts) == 1):
-        variance_implied_n = (gain_rate + loss_rate - (gain_rate - loss_rate) ** 2) / variance
+    if variance > VARIANCE_TOLERANCE and not (items_independent and len(design.counts) == 1):
+        variance_implied_n = (gained_share + lost_share - (gained_share - lost_share) ** 2) / variance
         if not items_independent:
             variance_implied_n *= (t_critical(math.inf, 0.95) / t_critical(design.df, 0.95)) ** 2
         size = min(size, variance_implied_n)
     elif not items_independent:
         return None
-    return gain_rate * size, loss_rate * size, size
+    return gained_share * size, lost_share * size, size
 
 
 def mean_estimate(
@@ -179,7 +179,7 @@ def mean_estimate(
             estimate, null_value=null, n_items=n, n_clusters=g, method="none", status="open", remarks=(design.refusal,)
         )
     variance = float(fit.covariance[column, column])
-    if variance <= NO_VARIANCE:
+    if variance <= VARIANCE_TOLERANCE:
         return _exact_bound_estimate(design, estimate, null, bounds, conf_level)
     return t_estimate(
         estimate,
@@ -222,11 +222,11 @@ def _exact_bound_estimate(
     )
 
 
-def _signs(differences: Floats) -> tuple[int, int]:
+def _count_signs(differences: Floats) -> tuple[int, int]:
     return int((differences == 1).sum()), int((differences == -1).sum())
 
 
-def _has_only_values(values: Floats, allowed_values: tuple[float, ...]) -> bool:
+def _has_only_allowed(values: Floats, allowed_values: tuple[float, ...]) -> bool:
     """Whether the finite values are all among the allowed ones."""
     return bool((np.isin(values, allowed_values) | ~np.isfinite(values)).all())
 

@@ -13,9 +13,9 @@ from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, remark
 from capgap.stats.estimate import Estimate, EstimateSet, refused, t_critical, t_estimate
 
-__all__ = ["PooledEstimate", "combine_draws", "sample_labels", "pool_over_labels", "rubin"]
+__all__ = ["PooledEstimate", "combine_draws", "sample_labels", "pool_over_labels", "apply_rubin"]
 
-MAX_REFUSED = 0.2
+MAX_REFUSED_SHARE = 0.2
 """A number that more of the draws refuse is refused."""
 
 
@@ -163,7 +163,7 @@ def combine_draws(estimates: Sequence[Estimate], *, conf_level: float = 0.95) ->
     """
     usable_draws = [e for e in estimates if e.status == "ok"]
     n_refused = len(estimates) - len(usable_draws)
-    if not usable_draws or n_refused > MAX_REFUSED * len(estimates):
+    if not usable_draws or n_refused > MAX_REFUSED_SHARE * len(estimates):
         reasons = (draw_remark for e in estimates if e.status != "ok" for draw_remark in e.remarks)
         first_reason = next(reasons, remark(Reason.NO_ESTIMATE))
         refusal_remark = remark(Reason.DRAWS_REFUSED, n=n_refused, of=len(estimates), why=first_reason)
@@ -173,21 +173,21 @@ def combine_draws(estimates: Sequence[Estimate], *, conf_level: float = 0.95) ->
     q = np.array([e.estimate for e in usable_draws])
     u = np.array([_std_error(e, conf_level) ** 2 for e in usable_draws])
     df = _df_of_mean(u, np.array([e.df for e in usable_draws]))
-    nulls = {e.null_value for e in usable_draws if not math.isnan(e.null_value)}
-    null = nulls.pop() if len(nulls) == 1 else math.nan
-    pooled = rubin(q, u, df_complete=df, null=null, conf_level=conf_level)
+    null_values = {e.null_value for e in usable_draws if not math.isnan(e.null_value)}
+    null = null_values.pop() if len(null_values) == 1 else math.nan
+    pooled_estimate = apply_rubin(q, u, df_complete=df, null=null, conf_level=conf_level)
     # What one odd draw remarks is not true of the whole.
     counts = Counter(draw_remark for e in usable_draws for draw_remark in dict.fromkeys(e.remarks))
     remarks = [draw_remark for draw_remark, n in counts.items() if n > len(usable_draws) / 2]
     remarks += [remark(Reason.SOME_DRAWS_REFUSED, n=n_refused, of=len(estimates))] if n_refused else []
     estimate = replace(
-        pooled.estimate,
+        pooled_estimate.estimate,
         n_items=int(np.median([e.n_items for e in usable_draws])),
         n_clusters=int(np.median([e.n_clusters for e in usable_draws])),
-        method=f"{usable_draws[0].method}; {pooled.estimate.method}",
+        method=f"{usable_draws[0].method}; {pooled_estimate.estimate.method}",
         remarks=tuple(remarks),
     )
-    return replace(pooled, estimate=estimate, n_refused=n_refused)
+    return replace(pooled_estimate, estimate=estimate, n_refused=n_refused)
 
 
 def _df_of_mean(variances: NDArray[np.float64], df: NDArray[np.float64]) -> float:
@@ -201,7 +201,7 @@ def _df_of_mean(variances: NDArray[np.float64], df: NDArray[np.float64]) -> floa
     return (float(variances.sum()) / spread) ** 2 if spread > 0 else math.inf
 
 
-def rubin(
+def apply_rubin(
     estimates: ArrayLike,
     variances: ArrayLike,
     *,
@@ -238,26 +238,26 @@ def rubin(
     if not (np.isfinite(q).all() and np.isfinite(u).all() and (u >= 0).all()):
         raise EstimationError("a draw has no finite estimate and variance: leave refused draws out and count them.")
     m = len(q)
-    within_variance = float(u.mean())
+    mean_draw_variance = float(u.mean())
     between_variance = float(q.var(ddof=1)) if m > 1 else 0.0
     label_variance = (1 + 1 / m) * between_variance
-    total = within_variance + label_variance
+    total = mean_draw_variance + label_variance
     mean = float(q.mean())
     method = f"Rubin's rules over {m} draws of the labels"
     if not total > 0:
         reason = remark(Reason.NO_DRAW_VARIANCE)
         point = Estimate(mean, null_value=null, method=method, status="open", remarks=(reason,))
-        return PooledEstimate(point, within_variance, between_variance, m)
+        return PooledEstimate(point, mean_draw_variance, between_variance, m)
     share = label_variance / total
-    complete_df_factor = 1.0 if math.isinf(df_complete) else (df_complete + 1) / (df_complete + 3)
-    observed = math.inf if math.isinf(df_complete) else df_complete * complete_df_factor * (1 - share)
+    df_shrink_factor = 1.0 if math.isinf(df_complete) else (df_complete + 1) / (df_complete + 3)
+    observed = math.inf if math.isinf(df_complete) else df_complete * df_shrink_factor * (1 - share)
     # Without a difference between the draws the first term is zero and the draws' own degrees of freedom stay.
     inverse = (share**2 / (m - 1) if m > 1 else 0.0) + (1 / observed if observed > 0 else math.inf)
     df = max(1 / inverse, 1.0) if inverse > 0 else math.inf
     if share == 0:
         df = df_complete
     estimate = t_estimate(mean, math.sqrt(total), df, conf_level, null=null, method=method)
-    return PooledEstimate(estimate, within_variance, between_variance, m)
+    return PooledEstimate(estimate, mean_draw_variance, between_variance, m)
 
 
 def _std_error(e: Estimate, conf_level: float) -> float:

@@ -13,7 +13,7 @@ from capgap.stats.estimate import Estimate, t_critical
 __all__ = ["TreeTestResult", "change_conf_level", "benjamini_hochberg", "holm", "run_tree_test", "simes"]
 
 Floats = NDArray[np.float64]
-ROOT = -1
+ROOT_NODE = -1
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class TreeTestResult:
     """The nodes' own p-values; Simes' of the children where none was given, shape (m,)."""
     p_adjusted: Floats
     """Adjusted for the node's family and for the way down to it; NaN below a node that was not selected."""
-    selected: NDArray[np.bool_]
+    is_selected: NDArray[np.bool_]
     """Whether the node was reached and rejected, shape (m,)."""
-    family_level: Floats
+    family_test_level: Floats
     """Level at which the node's family was tested; NaN where it was not reached, shape (m,)."""
     conf_level: Floats
     """Level of the interval to show for a selected node, so that the false coverage rate over what is selected is
@@ -51,8 +51,8 @@ def holm(p_values: ArrayLike) -> Floats:
     # holds torch; here is a call for every family); a test holds both together.
     p = np.asarray(p_values, dtype=float)
     p_adjusted = np.full(p.shape, np.nan)
-    tested_indices = np.flatnonzero(~np.isnan(p))
-    order = tested_indices[np.argsort(p[tested_indices], kind="stable")]
+    finite_p_indices = np.flatnonzero(~np.isnan(p))
+    order = finite_p_indices[np.argsort(p[finite_p_indices], kind="stable")]
     factors = np.arange(len(order), 0, -1)
     p_adjusted[order] = np.minimum(1.0, np.maximum.accumulate(factors * p[order]))
     return p_adjusted
@@ -129,32 +129,32 @@ def run_tree_test(p_values: ArrayLike, parents: ArrayLike, *, level: float = 0.0
         raise EstimationError(f"a level lies between 0 and 1, found {level:g}.")
     if ((p < 0) | (p > 1)).any():
         raise EstimationError("a p-value lies between 0 and 1; NaN marks a refused one.")
-    children = _children(parent)
+    children = _map_children(parent)
     nodes_top_down = _order_top_down(children, len(p))
     for node in reversed(nodes_top_down):  # children before parents, whose Simes p-value may rest on theirs
         if node in children and math.isnan(p[node]):
             p[node] = simes(p[children[node]])
     m = len(p)
-    p_adjusted, family_level, conf_level = np.full(m, np.nan), np.full(m, np.nan), np.full(m, np.nan)
-    selected = np.zeros(m, dtype=bool)
-    share = {ROOT: 1.0}  # the product of R/F on the way down to a family
-    for node in [ROOT, *nodes_top_down]:
+    p_adjusted, family_test_level, conf_level = np.full(m, np.nan), np.full(m, np.nan), np.full(m, np.nan)
+    is_selected = np.zeros(m, dtype=bool)
+    share = {ROOT_NODE: 1.0}  # the product of R/F on the way down to a family
+    for node in [ROOT_NODE, *nodes_top_down]:
         if node not in share or node not in children:
             continue
-        family_nodes = np.asarray(children[node])
-        family_share = share[node]
-        family_p = benjamini_hochberg(p[family_nodes])
-        n_family = int(np.isfinite(family_p).sum())
-        rejected_nodes = family_nodes[np.nan_to_num(family_p, nan=2.0) <= level * family_share]
+        child_nodes = np.asarray(children[node])
+        level_share = share[node]
+        family_p = benjamini_hochberg(p[child_nodes])
+        n_tested_children = int(np.isfinite(family_p).sum())
+        rejected_children = child_nodes[np.nan_to_num(family_p, nan=2.0) <= level * level_share]
         # No node may look surer than the one that led to it.
-        parent_p = 0.0 if node == ROOT else p_adjusted[node]
-        p_adjusted[family_nodes] = np.where(np.isnan(family_p), np.nan, np.clip(family_p / family_share, parent_p, 1.0))
-        family_level[family_nodes] = level * family_share
-        selected[rejected_nodes] = True
-        ratio = len(rejected_nodes) / n_family if n_family else 0.0
-        conf_level[rejected_nodes] = 1 - level * family_share * ratio
-        share |= {int(child): family_share * ratio for child in rejected_nodes}
-    return TreeTestResult(p, p_adjusted, selected, family_level, conf_level, level)
+        parent_p = 0.0 if node == ROOT_NODE else p_adjusted[node]
+        p_adjusted[child_nodes] = np.where(np.isnan(family_p), np.nan, np.clip(family_p / level_share, parent_p, 1.0))
+        family_test_level[child_nodes] = level * level_share
+        is_selected[rejected_children] = True
+        ratio = len(rejected_children) / n_tested_children if n_tested_children else 0.0
+        conf_level[rejected_children] = 1 - level * level_share * ratio
+        share |= {int(child): level_share * ratio for child in rejected_children}
+    return TreeTestResult(p, p_adjusted, is_selected, family_test_level, conf_level, level)
 
 
 def change_conf_level(estimate: Estimate, conf_level: float) -> Estimate:
@@ -179,12 +179,12 @@ def change_conf_level(estimate: Estimate, conf_level: float) -> Estimate:
     return replace(estimate, conf_low=estimate.estimate - half_width, conf_high=estimate.estimate + half_width)
 
 
-def _children(parents: NDArray[np.int_]) -> dict[int, list[int]]:
-    """Node → its children, the top's under `ROOT`."""
+def _map_children(parents: NDArray[np.int_]) -> dict[int, list[int]]:
+    """Node → its children, the top's under `ROOT_NODE`."""
     m = len(parents)
     children: dict[int, list[int]] = {}
     for node, parent in enumerate(parents):
-        if parent != int(parent) or not ROOT <= parent < m or parent == node:
+        if parent != int(parent) or not ROOT_NODE <= parent < m or parent == node:
             raise EstimationError(f"node {node}: its parent is -1 or the position of another node, found {parent}.")
         children.setdefault(int(parent), []).append(node)
     return children
@@ -192,7 +192,7 @@ def _children(parents: NDArray[np.int_]) -> dict[int, list[int]]:
 
 def _order_top_down(children: dict[int, list[int]], m: int) -> list[int]:
     """All nodes, parents before their children."""
-    order = list(children.get(ROOT, []))
+    order = list(children.get(ROOT_NODE, []))
     for node in order:  # grows on the way
         order += children.get(node, [])
     if len(order) != m:

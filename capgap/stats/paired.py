@@ -13,7 +13,7 @@ from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, remark
 from capgap.stats.binary import tango_interval, tango_statistic
 from capgap.stats.estimate import Estimate, EstimateSet, few_clusters, refused, t_estimate
-from capgap.stats.means import NO_VARIANCE, discordant_table, mean_estimate
+from capgap.stats.means import VARIANCE_TOLERANCE, discordant_table, mean_estimate
 from capgap.stats.seed_noise import MIN_SEEDS, cochran_cox_df, seed_noise
 from capgap.stats.stratified import Design
 
@@ -41,7 +41,7 @@ class Equivalence(EstimateSet):
         return max(self.p_below, self.p_above)
 
     @property
-    def equivalent(self) -> bool:
+    def is_equivalent(self) -> bool:
         """Whether the difference lies within the margin, both tests at `alpha`."""
         return self.p_value < self.alpha
 
@@ -53,7 +53,7 @@ class Equivalence(EstimateSet):
     @property
     def heading(self) -> str:
         """Whether it is shown."""
-        verdict = "equivalent" if self.equivalent else "not shown to be equivalent"
+        verdict = "equivalent" if self.is_equivalent else "not shown to be equivalent"
         return f"Within {self.margin:g}: {'not tested' if math.isnan(self.p_value) else verdict}"
 
     def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
@@ -65,7 +65,7 @@ class Equivalence(EstimateSet):
         )
 
 
-def equivalence(differences: ArrayLike, design: Design, margin: float, *, alpha: float = 0.05) -> Equivalence:
+def run_equivalence_test(differences: ArrayLike, design: Design, margin: float, *, alpha: float = 0.05) -> Equivalence:
     """Whether the mean difference of two models' scores on the same items lies within ±margin.
 
     Parameters
@@ -124,12 +124,12 @@ def equivalence(differences: ArrayLike, design: Design, margin: float, *, alpha:
         return _build_equivalence(estimate, margin, alpha, math.nan, math.nan)
     if math.isnan(estimate.std_error):
         # Had a share of the units deviated by 1 each, none of them would have been seen with this probability.
-        margin_distances = [max(0.0, margin + sign * estimate.estimate) for sign in (1, -1)]
-        p_below, p_above = (max(0.0, 1 - r) ** max(fit.design.n_effective, 1.0) for r in margin_distances)
+        distances_to_margin = [max(0.0, margin + sign * estimate.estimate) for sign in (1, -1)]
+        p_below, p_above = (max(0.0, 1 - r) ** max(fit.design.n_effective, 1.0) for r in distances_to_margin)
         return _build_equivalence(estimate, margin, alpha, p_below, p_above)
-    t_below = (estimate.estimate + margin) / estimate.std_error
-    t_above = (margin - estimate.estimate) / estimate.std_error
-    p_below, p_above = (float(special.stdtr(estimate.df, -t)) for t in (t_below, t_above))
+    t_lower_margin = (estimate.estimate + margin) / estimate.std_error
+    t_upper_margin = (margin - estimate.estimate) / estimate.std_error
+    p_below, p_above = (float(special.stdtr(estimate.df, -t)) for t in (t_lower_margin, t_upper_margin))
     return _build_equivalence(estimate, margin, alpha, p_below, p_above)
 
 
@@ -176,15 +176,15 @@ def seed_difference(differences: ArrayLike, design: Design, *, conf_level: float
     fit = design.fit(d.mean(axis=0))
     max_difference = float(np.abs(fit.design.weights).sum())
     population = remark(Reason.SEEDS_POPULATION, n=n_seeds)
-    over_items = mean_estimate(fit, bounds=(-max_difference, max_difference), conf_level=conf_level)
-    if over_items.status != "ok":
-        return over_items.noting(population)
-    v_items = float(fit.covariance[0, 0])
+    item_estimate = mean_estimate(fit, bounds=(-max_difference, max_difference), conf_level=conf_level)
+    if item_estimate.status != "ok":
+        return item_estimate.noting(population)
+    item_variance = float(fit.covariance[0, 0])
     seeds = seed_noise(d, fit.design)
-    variance = max(v_items + seeds.between_seed_variance, seeds.variance)
-    if variance <= NO_VARIANCE:
-        return over_items.noting(population)
-    df = cochran_cox_df((v_items, fit.df), (seeds.between_seed_variance, n_seeds - 1.0), conf_level)
+    variance = max(item_variance + seeds.between_seed_variance, seeds.variance)
+    if variance <= VARIANCE_TOLERANCE:
+        return item_estimate.noting(population)
+    df = cochran_cox_df((item_variance, fit.df), (seeds.between_seed_variance, n_seeds - 1.0), conf_level)
     return t_estimate(
         float(fit.theta[0]),
         math.sqrt(variance),
@@ -194,7 +194,7 @@ def seed_difference(differences: ArrayLike, design: Design, *, conf_level: float
         n_items=design.n_items,
         n_clusters=design.n_clusters,
         method="two-way variance (items CR2, seeds), Cochran-Cox t",
-        remarks=(*over_items.remarks, population),
+        remarks=(*item_estimate.remarks, population),
     )
 
 

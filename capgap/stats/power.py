@@ -9,15 +9,15 @@ from scipy import optimize, special
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, Remark, remark
-from capgap.stats.estimate import RemarkCarrier, t_critical
+from capgap.stats.estimate import RemarkedResult, t_critical
 from capgap.stats.means import SMALL_SAMPLE
 from capgap.stats.seed_noise import MIN_SEEDS
 
-__all__ = ["GapDesign", "RequiredSize", "size_for_gap", "smallest_needed", "smallest_visible_gap"]
+__all__ = ["GapDesign", "RequiredSize", "size_for_gap", "find_min_size", "smallest_visible_gap"]
 
-MAX_SIZE = 10_000_000
+SIZE_LIMIT = 10_000_000
 """A number that must be larger than this is not given."""
-UnitKind = Literal["items", "clusters", "tasks", "seeds"]
+SampleUnitKind = Literal["items", "clusters", "tasks", "seeds"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class GapDesign:
             raise EstimationError(
                 f"a gap of {true_gap:g} cannot be: the models differ on {self.disagreement:g} of the items."
             )
-        variance_parts = [variance_part for variance_part in self._parts(true_gap) if variance_part[0] > 0]
+        variance_parts = [variance_and_df for variance_and_df in self._parts(true_gap) if variance_and_df[0] > 0]
         total = sum(variance for variance, _ in variance_parts)
         if not total > 0:
             return 1.0
@@ -135,7 +135,7 @@ class GapDesign:
 
 
 @dataclass(frozen=True)
-class RequiredSize(RemarkCarrier):
+class RequiredSize(RemarkedResult):
     """How many items, clusters, tasks or seeds an aim needs; its remarks say why there is no number, or a caution."""
 
     what: str
@@ -146,7 +146,7 @@ class RequiredSize(RemarkCarrier):
     """The power with this number, or the most that there is."""
 
 
-def size_for_gap(true_gap: float, design: GapDesign, unit_kind: UnitKind, *, power: float = 0.8) -> RequiredSize:
+def size_for_gap(true_gap: float, design: GapDesign, unit_kind: SampleUnitKind, *, power: float = 0.8) -> RequiredSize:
     """The smallest number of items, clusters, tasks or seeds with which a gap is found, the rest as in the design.
 
     Parameters
@@ -180,9 +180,9 @@ def size_for_gap(true_gap: float, design: GapDesign, unit_kind: UnitKind, *, pow
             return replace(design, n_seeds=n)
         return replace(design, items_per_task=n * (design.cluster_size if unit_kind == "clusters" else 1))
 
-    required = smallest_needed(unit_kind, lambda n: resize_to(n).power(true_gap), min_sizes[unit_kind], MAX_SIZE, power)
-    caution = None if required.n is None else resize_to(required.n).exact_test_caution
-    return required if caution is None else required.noting(caution)
+    required = find_min_size(unit_kind, lambda n: resize_to(n).power(true_gap), min_sizes[unit_kind], SIZE_LIMIT, power)
+    exact_test_remark = None if required.n is None else resize_to(required.n).exact_test_caution
+    return required if exact_test_remark is None else required.noting(exact_test_remark)
 
 
 def smallest_visible_gap(n_items_by_task: Mapping[str, int] | Iterable[int]) -> float:
@@ -212,11 +212,11 @@ def smallest_visible_gap(n_items_by_task: Mapping[str, int] | Iterable[int]) -> 
     # delta² = z² (disagreement - delta²) per_item, solved for delta.
     per_item = sum(1 / n for n in sizes) / len(sizes) ** 2
     design = GapDesign()
-    z2 = float(special.ndtri(0.8) + special.ndtri(0.5 + design.conf_level / 2)) ** 2
-    return math.sqrt(z2 * design.disagreement * per_item / (1 + z2 * per_item))
+    z_squared = float(special.ndtri(0.8) + special.ndtri(0.5 + design.conf_level / 2)) ** 2
+    return math.sqrt(z_squared * design.disagreement * per_item / (1 + z_squared * per_item))
 
 
-def smallest_needed(unit: str, power_at: Callable[[int], float], min_n: int, max_n: int, power: float) -> RequiredSize:
+def find_min_size(unit: str, power_at: Callable[[int], float], min_n: int, max_n: int, power: float) -> RequiredSize:
     """The smallest number that reaches the power, by doubling and bisection (to a thousandth where it is large).
 
     Parameters
@@ -234,15 +234,15 @@ def smallest_needed(unit: str, power_at: Callable[[int], float], min_n: int, max
         raise EstimationError(f"power lies between 0 and 1, found {power:g}.")
     if power_at(min_n) >= power:
         return RequiredSize(unit, min_n, power_at(min_n))
-    n_too_small, n_enough = min_n, min_n
-    while power_at(n_enough) < power:
-        if n_enough >= max_n:
+    low_power_n, sufficient_n = min_n, min_n
+    while power_at(sufficient_n) < power:
+        if sufficient_n >= max_n:
             max_power = power_at(max_n)
             reason = remark(Reason.POWER_OUT_OF_REACH, largest=max_n, power=max_power)
             return RequiredSize(unit, None, max_power, remarks=(reason,))
-        n_too_small, n_enough = n_enough, min(2 * n_enough, max_n)
+        low_power_n, sufficient_n = sufficient_n, min(2 * sufficient_n, max_n)
     # Invariant: `short` does not reach the power, `enough` does.
-    while n_enough - n_too_small > max(1, n_enough // 1000):
-        n_middle = (n_too_small + n_enough) // 2
-        n_too_small, n_enough = (n_too_small, n_middle) if power_at(n_middle) >= power else (n_middle, n_enough)
-    return RequiredSize(unit, n_enough, power_at(n_enough))
+    while sufficient_n - low_power_n > max(1, sufficient_n // 1000):
+        n_middle = (low_power_n + sufficient_n) // 2
+        low_power_n, sufficient_n = (low_power_n, n_middle) if power_at(n_middle) >= power else (n_middle, sufficient_n)
+    return RequiredSize(unit, sufficient_n, power_at(sufficient_n))

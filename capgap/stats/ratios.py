@@ -11,13 +11,13 @@ from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.binary import tango_interval, tango_p_value
 from capgap.stats.estimate import Estimate, few_clusters, no_variation_bound, refused, t_critical, t_p_value
-from capgap.stats.means import NO_VARIANCE, discordant_table, few_discordant
+from capgap.stats.means import VARIANCE_TOLERANCE, discordant_table, has_few_discordant
 from capgap.stats.seed_noise import MIN_SEEDS, cochran_cox_df, seed_noise
 from capgap.stats.stratified import Design, StratifiedMean, cross_covariance
 
 
 @dataclass(frozen=True)
-class _RatioTerms:
+class _RatioFit:
     """Numerator and denominator with their covariance."""
 
     numerator: float
@@ -26,8 +26,8 @@ class _RatioTerms:
     v_nd: float
     v_dd: float
     df: float
-    degenerate: bool
-    few_discordant: tuple[tuple[float, tuple[float, float, float]], ...] = ()
+    is_degenerate: bool
+    tango_tables: tuple[tuple[float, tuple[float, float, float]], ...] = ()
     """Of a ratio near 0 or 1 (a copy of base or teacher but for few items): which, and gained, lost and all items."""
 
     @property
@@ -54,7 +54,7 @@ class _RatioTerms:
         c = self.numerator**2 - t_squared * self.v_nn
         root = math.sqrt(max(b * b - a * c, 0.0))
         low, high = (b - root) / a, (b + root) / a
-        for anchor, table in self.few_discordant:  # N - near D as a difference of few discordant items, over D
+        for anchor, table in self.tango_tables:  # N - near D as a difference of few discordant items, over D
             ends = tango_interval(*table, conf_level=conf_level)
             low, high = min(low, anchor + ends[0] / self.denominator), max(high, anchor + ends[1] / self.denominator)
         return low, high
@@ -65,7 +65,7 @@ class _RatioTerms:
         if not self.v_nn > 0:
             return math.nan
         p_value = t_p_value(self.numerator / math.sqrt(self.v_nn), self.df)
-        for anchor, table in self.few_discordant:
+        for anchor, table in self.tango_tables:
             if anchor == 0 and table[0] + table[1] > 0:
                 p_value = max(p_value, tango_p_value(*table))
         return p_value
@@ -100,7 +100,7 @@ def ratio_of_means(fit: StratifiedMean, *, denominator: str = "the denominator",
     ----------
     Fieller, E. C. (1954). Some problems in interval estimation. JRSS B 16, 175-185. Here with CR2 covariances.
     """
-    return _fieller_estimate(fit, _ratio(fit, denominator, conf_level), conf_level)
+    return _fieller_estimate(fit, _estimate_ratio(fit, denominator, conf_level), conf_level)
 
 
 def seed_ratio(
@@ -144,7 +144,7 @@ def seed_ratio(
     finite = np.isfinite(values).all(axis=0) & np.isfinite(d)
     values, d, design = values[:, finite], d[finite], design.subset(finite)
     fit = design.fit(np.column_stack([values.mean(axis=0), d]))
-    terms = _ratio(fit, denominator, conf_level)
+    terms = _estimate_ratio(fit, denominator, conf_level)
     if isinstance(terms, Remark):
         return _fieller_estimate(fit, terms, conf_level)
     noise = seed_noise(values, design)
@@ -153,7 +153,7 @@ def seed_ratio(
         return _fieller_estimate(fit, terms, conf_level)
     over_items = max(terms.variance * terms.denominator**2, 0.0)
     df = cochran_cox_df((over_items, terms.df), (v_seeds, len(values) - 1.0), conf_level)
-    with_seeds = replace(terms, v_nn=terms.v_nn + v_seeds, df=df, degenerate=False)
+    with_seeds = replace(terms, v_nn=terms.v_nn + v_seeds, df=df, is_degenerate=False)
     if with_seeds.interval(conf_level) is None:  # the seeds' wider critical value reaches zero below
         half = t_critical(df, conf_level) * math.sqrt(terms.v_dd)
         ends = {"low": terms.denominator - half, "high": terms.denominator + half}
@@ -165,17 +165,17 @@ def seed_ratio(
     return replace(_fieller_estimate(fit, with_seeds, conf_level), method="Fieller (items CR2, seeds), Cochran-Cox t")
 
 
-def _fieller_estimate(fit: StratifiedMean, ratio: _RatioTerms | Remark, conf_level: float) -> Estimate:
+def _fieller_estimate(fit: StratifiedMean, ratio: _RatioFit | Remark, conf_level: float) -> Estimate:
     """The ratio with its interval, or its refusal."""
     n_items, n_clusters = fit.design.n_items, fit.design.n_clusters
     if isinstance(ratio, Remark):
         return refused(ratio, n_items=n_items, n_clusters=n_clusters)
     interval = ratio.interval(conf_level)
     assert interval is not None  # refused otherwise
-    exact_remarks = [remark(Reason.EXACT_RATIO)] if ratio.degenerate else []
+    exact_remarks = [remark(Reason.EXACT_RATIO)] if ratio.is_degenerate else []
     return Estimate(
         ratio.value,
-        math.nan if ratio.degenerate else math.sqrt(ratio.variance),
+        math.nan if ratio.is_degenerate else math.sqrt(ratio.variance),
         ratio.df,
         *interval,
         ratio.p_value,
@@ -227,46 +227,46 @@ def ratio_difference(
     """
     n_items = fit_a.design.n_items + fit_b.design.n_items
     n_clusters = len(np.union1d(fit_a.design.clusters, fit_b.design.clusters))
-    ratio_a, ratio_b = (_ratio(fit, denominator, conf_level) for fit in (fit_a, fit_b))
+    ratio_a, ratio_b = (_estimate_ratio(fit, denominator, conf_level) for fit in (fit_a, fit_b))
     for ratio, name in ((ratio_a, names[0]), (ratio_b, names[1])):
         if isinstance(ratio, Remark):
             return refused(ratio.of(name), n_items=n_items, n_clusters=n_clusters)
-    assert isinstance(ratio_a, _RatioTerms)
-    assert isinstance(ratio_b, _RatioTerms)
-    rho = _correlation(fit_a, fit_b, ratio_a, ratio_b)
+    assert isinstance(ratio_a, _RatioFit)
+    assert isinstance(ratio_b, _RatioFit)
+    rho = _correlate_ratios(fit_a, fit_b, ratio_a, ratio_b)
 
     def interval(level: float) -> tuple[float, float] | None:
         ci_a, ci_b = ratio_a.interval(level), ratio_b.interval(level)
         return None if ci_a is None or ci_b is None else _mover(ratio_a.value, ci_a, ratio_b.value, ci_b, rho)
 
-    low_high = interval(conf_level)
-    assert low_high is not None  # both were bounded at this level
-    degenerate = ratio_a.degenerate or ratio_b.degenerate
+    ci_limits = interval(conf_level)
+    assert ci_limits is not None  # both were bounded at this level
+    is_degenerate = ratio_a.is_degenerate or ratio_b.is_degenerate
     cluster_remarks = [
         cluster_remark.of(name)
         for fit, name in zip((fit_a, fit_b), names, strict=True)
         for cluster_remark in few_clusters(fit.design.n_clusters)
     ]
-    exact_remarks = [
+    exact_ratio_remarks = [
         remark(Reason.EXACT_RATIO).of(name)
         for ratio, name in zip((ratio_a, ratio_b), names, strict=True)
-        if ratio.degenerate
+        if ratio.is_degenerate
     ]
     return Estimate(
         estimate=ratio_a.value - ratio_b.value,
-        std_error=math.nan if degenerate else _difference_error(ratio_a, ratio_b, rho),
-        conf_low=low_high[0],
-        conf_high=low_high[1],
+        std_error=math.nan if is_degenerate else _combine_std_errors(ratio_a, ratio_b, rho),
+        conf_low=ci_limits[0],
+        conf_high=ci_limits[1],
         p_value=_inverted_p_value(interval),
         null_value=0.0,
         n_items=n_items,
         n_clusters=n_clusters,
         method="MOVER of two Fieller intervals" + (", dependent" if rho else ""),
-        remarks=(*cluster_remarks, *exact_remarks),
+        remarks=(*cluster_remarks, *exact_ratio_remarks),
     )
 
 
-def _ratio(fit: StratifiedMean, denominator: str, conf_level: float) -> _RatioTerms | Remark:
+def _estimate_ratio(fit: StratifiedMean, denominator: str, conf_level: float) -> _RatioFit | Remark:
     """The ratio of a fit, or the reason why there is none."""
     if fit.theta.shape != (2,):
         raise EstimationError(f"a ratio needs numerator and denominator, found {fit.theta.shape[0]} columns.")
@@ -277,24 +277,24 @@ def _ratio(fit: StratifiedMean, denominator: str, conf_level: float) -> _RatioTe
     critical = t_critical(fit.df, conf_level)
     # The variance whose t half-width is the exact bound of a sample without variation.
     floor = (no_variation_bound(fit.design.n_effective, conf_level) / critical) ** 2
-    if v_dd <= NO_VARIANCE:
+    if v_dd <= VARIANCE_TOLERANCE:
         v_dd = floor
     half_ci = critical * math.sqrt(v_dd)
     if not d - half_ci > 0:
         return remark(Reason.DENOMINATOR_NEAR_ZERO, denominator=denominator, value=d, low=d - half_ci, high=d + half_ci)
     r = n / d
     # Var(N - r D) is zero where every item says the same ratio: a copy of the teacher, or of the base.
-    degenerate = float(fit.covariance[0, 0]) - 2 * r * v_nd + r**2 * float(fit.covariance[1, 1]) <= NO_VARIANCE
+    degenerate = float(fit.covariance[0, 0]) - 2 * r * v_nd + r**2 * float(fit.covariance[1, 1]) <= VARIANCE_TOLERANCE
     tango_tables = []
     for anchor in (0.0, 1.0):
         difference = fit.values[:, 0] - anchor * fit.values[:, 1]
-        if few_discordant(difference, fit.design):
+        if has_few_discordant(difference, fit.design):
             table = discordant_table(difference, fit.design.fit(difference))
             tango_tables += [(anchor, table)] if table is not None else []
-    return _RatioTerms(n, d, v_nn + (floor if degenerate else 0.0), v_nd, v_dd, fit.df, degenerate, tuple(tango_tables))
+    return _RatioFit(n, d, v_nn + (floor if degenerate else 0.0), v_nd, v_dd, fit.df, degenerate, tuple(tango_tables))
 
 
-def _correlation(fit_a: StratifiedMean, fit_b: StratifiedMean, ratio_a: _RatioTerms, ratio_b: _RatioTerms) -> float:
+def _correlate_ratios(fit_a: StratifiedMean, fit_b: StratifiedMean, ratio_a: _RatioFit, ratio_b: _RatioFit) -> float:
     """Correlation of two ratios through the clusters that their items share."""
     if not (ratio_a.variance > 0 and ratio_b.variance > 0):
         return 0.0
@@ -305,7 +305,7 @@ def _correlation(fit_a: StratifiedMean, fit_b: StratifiedMean, ratio_a: _RatioTe
     return max(-1.0, min(1.0, covariance / math.sqrt(ratio_a.variance * ratio_b.variance)))
 
 
-def _difference_error(ratio_a: _RatioTerms, ratio_b: _RatioTerms, rho: float) -> float:
+def _combine_std_errors(ratio_a: _RatioFit, ratio_b: _RatioFit, rho: float) -> float:
     covariance = rho * math.sqrt(ratio_a.variance * ratio_b.variance)
     return math.sqrt(max(ratio_a.variance + ratio_b.variance - 2 * covariance, 0.0))
 
@@ -322,20 +322,20 @@ def _mover(r1: float, ci1: tuple[float, float], r2: float, ci2: tuple[float, flo
 def _inverted_p_value(interval: Callable[[float], tuple[float, float] | None]) -> float:
     """1 minus the largest level at which the interval leaves out 0; an unbounded interval leaves nothing out."""
 
-    def excludes(alpha: float) -> bool:
+    def excludes_zero(alpha: float) -> bool:
         ci_limits = interval(1 - alpha)
         return ci_limits is not None and not ci_limits[0] <= 0 <= ci_limits[1]
 
     # Bisection on log alpha: zero is inside the interval at `inside`, outside of it at `outside`.
-    log_alpha_covering, log_alpha_excluding = math.log(1e-12), math.log(1.0 - 1e-12)
-    if not excludes(math.exp(log_alpha_excluding)):
+    log_alpha_with_zero, log_alpha_without_zero = math.log(1e-12), math.log(1.0 - 1e-12)
+    if not excludes_zero(math.exp(log_alpha_without_zero)):
         return 1.0
-    if excludes(math.exp(log_alpha_covering)):
-        return math.exp(log_alpha_covering)
+    if excludes_zero(math.exp(log_alpha_with_zero)):
+        return math.exp(log_alpha_with_zero)
     for _ in range(50):
-        middle_log_alpha = (log_alpha_covering + log_alpha_excluding) / 2
-        if excludes(math.exp(middle_log_alpha)):
-            log_alpha_excluding = middle_log_alpha
+        midpoint_log_alpha = (log_alpha_with_zero + log_alpha_without_zero) / 2
+        if excludes_zero(math.exp(midpoint_log_alpha)):
+            log_alpha_without_zero = midpoint_log_alpha
         else:
-            log_alpha_covering = middle_log_alpha
-    return math.exp(log_alpha_excluding)
+            log_alpha_with_zero = midpoint_log_alpha
+    return math.exp(log_alpha_without_zero)

@@ -15,8 +15,8 @@ from scipy import special
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, remark
-from capgap.stats.estimate import Estimate, RemarkCarrier, refused, t_estimate
-from capgap.stats.means import NO_VARIANCE, mean_estimate
+from capgap.stats.estimate import Estimate, RemarkedResult, refused, t_estimate
+from capgap.stats.means import VARIANCE_TOLERANCE, mean_estimate
 from capgap.stats.multiplicity import holm
 from capgap.stats.seed_noise import SeedNoise, seed_noise
 from capgap.stats.stratified import Design, StratifiedMean
@@ -134,9 +134,9 @@ def recipe_contrasts(
 def equal_seed_noise(noises: Sequence[SeedNoise]) -> bool:
     """Whether Bartlett's test leaves it open that the seeds of all recipes vary alike."""
     spreads, dfs = np.array([n.spread for n in noises]), np.array([n.n_seeds - 1.0 for n in noises])
-    if len(noises) < 2 or (spreads <= NO_VARIANCE).all():
+    if len(noises) < 2 or (spreads <= VARIANCE_TOLERANCE).all():
         return True
-    if (spreads <= NO_VARIANCE).any():
+    if (spreads <= VARIANCE_TOLERANCE).any():
         return False
     pooled = dfs @ spreads / dfs.sum()
     correction = 1 + ((1 / dfs).sum() - 1 / dfs.sum()) / (3 * (len(noises) - 1))
@@ -165,7 +165,7 @@ def _contrast(
     population = remark(Reason.SEEDS_POPULATION, n=noise.noises[first].n_seeds + noise.noises[second].n_seeds)
     unequal = () if noise.equal else (remark(Reason.UNEQUAL_SEED_NOISE),)
     errors = math.sqrt(v_seeds), math.sqrt(max(v_items, 0.0))
-    if design.refusal is not None or variance <= NO_VARIANCE:
+    if design.refusal is not None or variance <= VARIANCE_TOLERANCE:
         difference = design.fit(means[first] - means[second])
         bounds = (-max_difference, max_difference)
         estimate = mean_estimate(difference, bounds=bounds, conf_level=level).noting(*unequal, population)
@@ -186,7 +186,7 @@ def _contrast(
 
 
 @dataclass(frozen=True)
-class SeedSignal(RemarkCarrier):
+class SeedSignal(RemarkedResult):
     """How much recipes differ for how much their seeds do."""
 
     ratio: Estimate
@@ -231,8 +231,8 @@ def seed_signal(scores: Sequence[Floats], design: Design, *, conf_level: float =
     ms_seeds = float(sum(((group - group.mean()) ** 2).sum() for group in groups) / df_seeds)
     seeds_per_recipe = float((total - (sizes**2).sum() / total) / df_recipes)
     spread_recipes = math.sqrt(max(ms_recipes - ms_seeds, 0.0) / seeds_per_recipe)
-    if ms_seeds <= NO_VARIANCE:
-        reason = Reason.NO_SIGNAL if ms_recipes <= NO_VARIANCE else Reason.NO_SEED_NOISE
+    if ms_seeds <= VARIANCE_TOLERANCE:
+        reason = Reason.NO_SIGNAL if ms_recipes <= VARIANCE_TOLERANCE else Reason.NO_SEED_NOISE
         return SeedSignal(refused(remark(reason), n_items=design.n_items), spread_recipes, 0.0)
     statistic = ms_recipes / ms_seeds
     p_value = float(special.fdtrc(df_recipes, df_seeds, statistic))

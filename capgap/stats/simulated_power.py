@@ -13,7 +13,7 @@ from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason
 from capgap.stats.binary import wilson_interval
 from capgap.stats.estimate import Estimate
-from capgap.stats.power import RequiredSize, smallest_needed
+from capgap.stats.power import RequiredSize, find_min_size
 from capgap.stats.ratios import ratio_difference
 from capgap.stats.stratified import StratifiedMean, stratified_mean
 
@@ -76,7 +76,7 @@ def simulated_power(
 
 
 @dataclass(frozen=True)
-class AssumedAccuracies:
+class CapabilityAccuracies:
     """What is assumed of one capability."""
 
     base: float
@@ -84,14 +84,14 @@ class AssumedAccuracies:
     teacher: float
 
     @property
-    def closure(self) -> float:
+    def gap_closure(self) -> float:
         """``(student - base) / (teacher - base)``."""
         return (self.student - self.base) / (self.teacher - self.base)
 
 
 def closure_difference_power(
-    accuracies_a: AssumedAccuracies,
-    accuracies_b: AssumedAccuracies,
+    accuracies_a: CapabilityAccuracies,
+    accuracies_b: CapabilityAccuracies,
     *,
     n_tasks: int,
     items_per_task: int,
@@ -137,7 +137,7 @@ def closure_difference_power(
 
     def draw(generator: np.random.Generator) -> Estimate:
         fits = [
-            _drawn_closure(a, n_tasks, items_per_task, cluster_size, (item_share, of_cluster), generator, j)
+            _simulate_closure(a, n_tasks, items_per_task, cluster_size, (item_share, of_cluster), generator, j)
             for j, a in enumerate((accuracies_a, accuracies_b))
         ]
         return ratio_difference(fits[0], fits[1], conf_level=conf_level)
@@ -146,8 +146,8 @@ def closure_difference_power(
 
 
 def needed_for_closure_difference(
-    accuracies_a: AssumedAccuracies,
-    accuracies_b: AssumedAccuracies,
+    accuracies_a: CapabilityAccuracies,
+    accuracies_b: CapabilityAccuracies,
     *,
     n_tasks: int,
     seed: int,
@@ -187,13 +187,13 @@ def needed_for_closure_difference(
             conf_level=conf_level,
         ).power
 
-    if not abs(accuracies_a.closure - accuracies_b.closure) > 1e-9:
+    if not abs(accuracies_a.gap_closure - accuracies_b.gap_closure) > 1e-9:
         raise EstimationError("both closures are the same: there is no difference to find.")
-    return smallest_needed("items", power_at, max(10, 2 * cluster_size), max_items_per_task, power)
+    return find_min_size("items", power_at, max(10, 2 * cluster_size), max_items_per_task, power)
 
 
-def _drawn_closure(
-    a: AssumedAccuracies,
+def _simulate_closure(
+    a: CapabilityAccuracies,
     n_tasks: int,
     items_per_task: int,
     cluster_size: int,
@@ -203,16 +203,16 @@ def _drawn_closure(
 ) -> StratifiedMean:
     """Numerator and denominator of one simulated capability; clusters of the two capabilities are different ones."""
     task = np.repeat(np.arange(n_tasks), items_per_task)
-    cluster_in_task: NDArray[np.int64] = np.tile(np.arange(items_per_task) // cluster_size, n_tasks)
-    cluster = task * items_per_task + cluster_in_task
+    cluster_idx_in_task: NDArray[np.int64] = np.tile(np.arange(items_per_task) // cluster_size, n_tasks)
+    cluster = task * items_per_task + cluster_idx_in_task
     item_share, cluster_share = spread
     n = len(task)
     item = rng.normal(size=n)
     scores = {}
     for name in ("base", "student", "teacher"):
         # Probit scale, unit variance: item, item x model, cluster x model.
-        latent = math.sqrt(item_share) * item + math.sqrt(1 - item_share - cluster_share) * rng.normal(size=n)
-        latent += math.sqrt(cluster_share) * rng.normal(size=n)[cluster]
-        scores[name] = (latent < special.ndtri(getattr(a, name))).astype(float)
+        difficulty = math.sqrt(item_share) * item + math.sqrt(1 - item_share - cluster_share) * rng.normal(size=n)
+        difficulty += math.sqrt(cluster_share) * rng.normal(size=n)[cluster]
+        scores[name] = (difficulty < special.ndtri(getattr(a, name))).astype(float)
     values = np.column_stack([scores["student"] - scores["base"], scores["teacher"] - scores["base"]])
     return stratified_mean(values, task, 2 * cluster + capability_index)  # even and odd codes: no cluster is in both

@@ -30,7 +30,7 @@ class StratifiedMean:
     """The estimates, shape (p,)."""
     cov: Floats
     """Their CR2 covariance, shape (p, p); NaN where a stratum holds one cluster only."""
-    inflation: Floats
+    extra_cov: Floats
     """What `cov` may lack where strata of few clusters count as much as large ones, shape (p, p); see `covariance`."""
     scores: Floats
     """What each cluster adds to the estimates' error, shape (n_clusters, p); ``cov = scores.T @ scores``."""
@@ -56,11 +56,11 @@ class StratifiedMean:
         larger the difference is added (its positive part, for several estimates). Nothing is added where strata are of
         one size, and next to nothing where they are large.
         """
-        return np.asarray(self.cov + self.inflation)
+        return np.asarray(self.cov + self.extra_cov)
 
     def variance_remarks(self, column: int = 0) -> tuple[Remark, ...]:
         """A remark where most of an estimate's variance is that of average strata; else none."""
-        return (remark(Reason.BORROWED_VARIANCE),) if self.inflation[column, column] > self.cov[column, column] else ()
+        return (remark(Reason.BORROWED_VARIANCE),) if self.extra_cov[column, column] > self.cov[column, column] else ()
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ class Design:
     pair_cr2_weight: Floats
     """``c_k/n_k (1 - m_gk/n_k)^(-1/2)`` of each pair."""
     pair_inflation: Floats
-    """What the squared sum of residuals of each pair adds to `StratifiedMean.inflation` before its positive part."""
+    """What the squared sum of residuals of each pair adds to `StratifiedMean.extra_cov` before its positive part."""
     df: float
     """Bell-McCaffrey degrees of freedom; NaN where a stratum has one cluster only."""
-    unbalanced: bool
-    """Whether strata differ in size or weight, so that `StratifiedMean.inflation` may be more than zero."""
+    is_unbalanced: bool
+    """Whether strata differ in size or weight, so that `StratifiedMean.extra_cov` may be more than zero."""
     n_singletons: int
     """Strata with a weight whose items all stand in one cluster: they have no variance."""
     largest_share: float
@@ -132,11 +132,11 @@ class Design:
         pair_g, pair_k = pairs // k, pairs % k
         m, n = np.bincount(pair).astype(float), counts[pair_k]
         # A pair that is a whole stratum has no residual: its a_gk would be infinite, and the stratum no variance.
-        singleton = (m == n) & (c[pair_k] != 0)
+        is_whole_stratum = (m == n) & (c[pair_k] != 0)
         scale = c[pair_k] / n / np.sqrt(np.where(m < n, 1 - m / n, 1.0))
         weighted = c != 0
         n_pairs = np.bincount(pair_k, minlength=k)
-        inflation = _inflation(c, counts, n_pairs)
+        stratum_inflation = _find_stratum_inflation(c, counts, n_pairs)
         clusters_per_weight = n_pairs[weighted] / np.abs(c[weighted])
         shape = (len(labels), k)
         return cls(
@@ -148,10 +148,10 @@ class Design:
             pair=pair,
             pair_cluster=pair_g,
             pair_cr2_weight=scale,
-            pair_inflation=np.where(m < n, inflation[pair_k] / np.where(m < n, 1 - m / n, 1.0), 0.0),
-            df=math.nan if singleton.any() else _bell_mccaffrey(scale, m, n, pair_g, pair_k, shape),
-            unbalanced=bool(inflation.any()),
-            n_singletons=int(singleton.sum()),
+            pair_inflation=np.where(m < n, stratum_inflation[pair_k] / np.where(m < n, 1 - m / n, 1.0), 0.0),
+            df=math.nan if is_whole_stratum.any() else _bell_mccaffrey(scale, m, n, pair_g, pair_k, shape),
+            is_unbalanced=bool(stratum_inflation.any()),
+            n_singletons=int(is_whole_stratum.sum()),
             largest_share=float(np.bincount(pair_g, np.abs(c[pair_k]) * m / n).max() / max(np.abs(c).sum(), 1e-300)),
             n_effective=float(clusters_per_weight.min()) if weighted.any() else math.inf,
         )
@@ -177,7 +177,7 @@ class Design:
         return self.n_clusters == self.n_items
 
     @property
-    def is_average(self) -> bool:
+    def is_weighted_mean(self) -> bool:
         """Whether this is a weighted mean: weights above zero that sum to 1."""
         return bool((self.weights > 0).all()) and abs(float(self.weights.sum()) - 1) < 1e-9
 
@@ -238,14 +238,14 @@ class Design:
         k = len(self.counts)
         means = np.column_stack([np.bincount(self.stratum, column, k) for column in y.T]) / self.counts[:, None]
         scores = np.full((self.n_clusters, y.shape[1]), np.nan)
-        inflation = np.zeros((y.shape[1],) * 2)
+        extra_cov = np.zeros((y.shape[1],) * 2)
         if not self.n_singletons:
             sums = np.column_stack([np.bincount(self.pair, column) for column in (y - means[self.stratum]).T])
             for j, column in enumerate(sums.T):  # u_g: the scaled sums of a cluster's pairs
                 scores[:, j] = np.bincount(self.pair_cluster, self.pair_cr2_weight * column, self.n_clusters)
-            if self.unbalanced:
-                inflation = _positive_part(sums.T @ (self.pair_inflation[:, None] * sums))
-        return StratifiedMean(self.weights @ means, scores.T @ scores, inflation, scores, self, y)
+            if self.is_unbalanced:
+                extra_cov = _positive_part(sums.T @ (self.pair_inflation[:, None] * sums))
+        return StratifiedMean(self.weights @ means, scores.T @ scores, extra_cov, scores, self, y)
 
 
 def stratified_mean(
@@ -289,7 +289,7 @@ def cross_covariance(fit_a: StratifiedMean, fit_b: StratifiedMean) -> Floats:
     return np.asarray(fit_a.scores[i].T @ fit_b.scores[j])
 
 
-def _inflation(weights: Floats, counts: Floats, n_clusters: Ints) -> Floats:
+def _find_stratum_inflation(weights: Floats, counts: Floats, n_clusters: Ints) -> Floats:
     """What a squared sum of residuals adds where each stratum is seen with clusters of average variance too.
 
     With V_k a stratum's own variance of one item, V the average over items and g_k its clusters, each V_k becomes
@@ -315,12 +315,12 @@ def _bell_mccaffrey(scale: Floats, m: Floats, n: Floats, cluster: Ints, stratum:
     """Degrees of freedom from (cluster, stratum) pairs; `scale` is ``c_k/n_k a_gk``, `shape` (clusters, strata)."""
     d = np.bincount(cluster, scale**2 * m, shape[0])
     b = scale * m / np.sqrt(n)
-    b_squared = np.bincount(cluster, b**2, shape[0])
-    matrix_trace = d.sum() - b_squared.sum()
+    cluster_square_sums = np.bincount(cluster, b**2, shape[0])
+    matrix_trace = d.sum() - cluster_square_sums.sum()
     if len(cluster) == shape[0]:  # no cluster spans strata: B'B is diagonal
         gram_squared = float((np.bincount(stratum, b**2, shape[1]) ** 2).sum())
     else:
         matrix = sparse.csr_array((b, (cluster, stratum)), shape=shape)
         gram_squared = float(((matrix.T @ matrix).data ** 2).sum())
-    norm = float((d**2).sum() - 2 * (d * b_squared).sum() + gram_squared)  # ||diag(D) - B B'||²
+    norm = float((d**2).sum() - 2 * (d * cluster_square_sums).sum() + gram_squared)  # ||diag(D) - B B'||²
     return float(matrix_trace**2 / norm) if norm > 0 else math.nan

@@ -20,26 +20,26 @@ from capgap.errors import TableError
 from capgap.events import Listener, Note, ignore
 from capgap.schema.frames import as_text
 
-_FOLDER = "outcomes"
-_OLDER_FILE = "outcomes.parquet"
-_PART_KEY = ["model", "battery"]
+_OUTCOMES_FOLDER = "outcomes"
+_OLD_OUTCOMES_FILE = "outcomes.parquet"
+_PART_KEY_COLUMNS = ["model", "battery"]
 # Lower case, because some file systems do not tell "A" from "a"; no dot at the end, which Windows drops.
-_PLAIN_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9_-])?")
-_NAME_OF_DIGITS = re.compile(r"\s*[+-]?(?:0\d|\d{17})")  # a float has no leading zero and sixteen digits
+_PLAIN_NAME_REGEX = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9_-])?")
+_DIGIT_NAME_REGEX = re.compile(r"\s*[+-]?(?:0\d|\d{17})")  # a float has no leading zero and sixteen digits
 _WINDOWS_DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?")
 
 
-def part_path(folder: Path, model: str, battery: str) -> Path:
+def outcomes_path(folder: Path, model: str, battery: str) -> Path:
     """Where the outcomes of a model on a battery lie in a run directory.
 
     Names may hold anything. A plain lower-case name is its own file name; any other is its letters and digits, ``+``
     (which no plain name holds) and sixteen hex digits of its SHA-256. The true names stand in the table.
     """
-    return folder / _FOLDER / _file_name(model) / f"{_file_name(battery)}.parquet"
+    return folder / _OUTCOMES_FOLDER / _file_name(model) / f"{_file_name(battery)}.parquet"
 
 
 def _file_name(name: str) -> str:
-    if _PLAIN_NAME.fullmatch(name) and not _WINDOWS_DEVICE.fullmatch(name):
+    if _PLAIN_NAME_REGEX.fullmatch(name) and not _WINDOWS_DEVICE.fullmatch(name):
         return name
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     letters = re.sub(r"[^a-z0-9]+", "-", name.lower())[:40].strip("-")
@@ -70,7 +70,7 @@ def write_part(folder: Path, model: str, battery: str, rows: pd.DataFrame) -> li
     StoreError
         The disk is full or cannot be written.
     """
-    path = part_path(folder, model, battery)
+    path = outcomes_path(folder, model, battery)
     rows, notes = unified_covariates(schema.validate(rows, schema.OUTCOMES, source=f"outcomes of {model} on {battery}"))
     _refuse_foreign_rows(rows, {(model, battery)}, path)
     rows = rows.sort_values(list(schema.OUTCOME_KEY), kind="stable", ignore_index=True)
@@ -101,14 +101,14 @@ def read_outcomes(folder: Path, models: Collection[str] | None = None, *, on_eve
     for path in _part_files(folder, models):
         part_outcomes = schema.read_df(path, schema.OUTCOMES)
         pairs = _model_battery_pairs(part_outcomes)
-        _refuse_foreign_rows(part_outcomes, {pair for pair in pairs if part_path(folder, *pair) == path}, path)
+        _refuse_foreign_rows(part_outcomes, {pair for pair in pairs if outcomes_path(folder, *pair) == path}, path)
         frames.append(part_outcomes)
     # The older file is a view: what has been written anew since, in parts, stands for its rows.
-    older_file = folder / _OLDER_FILE
-    if older_file.is_file():
-        rows = schema.read_df(older_file, schema.OUTCOMES)
-        superseded = [pair for pair in _model_battery_pairs(rows) if part_path(folder, *pair).is_file()]
-        rows = rows[~pd.MultiIndex.from_frame(rows[_PART_KEY]).isin(superseded)]
+    old_outcomes_file = folder / _OLD_OUTCOMES_FILE
+    if old_outcomes_file.is_file():
+        rows = schema.read_df(old_outcomes_file, schema.OUTCOMES)
+        superseded = [pair for pair in _model_battery_pairs(rows) if outcomes_path(folder, *pair).is_file()]
+        rows = rows[~pd.MultiIndex.from_frame(rows[_PART_KEY_COLUMNS]).isin(superseded)]
         frames.append(rows if models is None else rows[rows["model"].isin(list(models))])
     frames = [frame for frame in frames if len(frame)]
     if not frames:
@@ -122,7 +122,7 @@ def read_outcomes(folder: Path, models: Collection[str] | None = None, *, on_eve
 
 def has_outcomes(folder: Path) -> bool:
     """Whether a folder holds outcomes, in parts or in an older capgap's one file."""
-    return (folder / _OLDER_FILE).is_file() or next(iter(_part_files(folder, None)), None) is not None
+    return (folder / _OLD_OUTCOMES_FILE).is_file() or next(iter(_part_files(folder, None)), None) is not None
 
 
 def unified_covariates(outcomes: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -148,7 +148,7 @@ def unified_covariates(outcomes: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]
         unified_columns[name] = values.astype("str") if len(known_values) and is_text.all() else numeric_or_text(values)
         if is_text.any() and not is_text.all():
             kind = "numbers" if pd.api.types.is_numeric_dtype(unified_columns[name]) else "text"
-            text, number = (_batteries(outcomes, known_values.index[mask]) for mask in (is_text, ~is_text))
+            text, number = (_format_battery_names(outcomes, known_values.index[mask]) for mask in (is_text, ~is_text))
             notes.append(f"covariate {name} is text in {text} and a number in {number}; all of it is taken as {kind}")
     return (outcomes.assign(**unified_columns) if unified_columns else outcomes), notes
 
@@ -159,19 +159,19 @@ def numeric_or_text(values: "pd.Series[Any]") -> "pd.Series[Any]":
     Text such as 007 or of more digits than a float has is a name, and no number either.
     """
     with suppress(TypeError, ValueError, OverflowError):
-        if not any(isinstance(value, str) and _NAME_OF_DIGITS.match(value) for value in values):
+        if not any(isinstance(value, str) and _DIGIT_NAME_REGEX.match(value) for value in values):
             return pd.to_numeric(values).astype("float64")
     return values.map(as_text, na_action="ignore").astype("str")
 
 
-def _batteries(outcomes: pd.DataFrame, rows: pd.Index) -> str:
+def _format_battery_names(outcomes: pd.DataFrame, rows: pd.Index) -> str:
     names = sorted(set(outcomes.loc[rows, "battery"]))
     return ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
 
 
 def _part_files(folder: Path, models: Collection[str] | None) -> list[Path]:
     """The parts of some models, or all; neighbours that are being written (``….partial``) are none."""
-    part_dir = folder / _FOLDER
+    part_dir = folder / _OUTCOMES_FOLDER
     if models is None:
         return sorted(part_dir.glob("*/*.parquet"))
     return sorted(path for name in set(map(_file_name, models)) for path in (part_dir / name).glob("*.parquet"))
@@ -179,7 +179,7 @@ def _part_files(folder: Path, models: Collection[str] | None) -> list[Path]:
 
 def _model_battery_pairs(outcomes: pd.DataFrame) -> list[tuple[str, str]]:
     """Each model and battery that occur together, once."""
-    return list(outcomes[_PART_KEY].drop_duplicates().itertuples(index=False, name=None))
+    return list(outcomes[_PART_KEY_COLUMNS].drop_duplicates().itertuples(index=False, name=None))
 
 
 def _refuse_foreign_rows(outcomes: pd.DataFrame, expected: Collection[tuple[str, str]], path: Path) -> None:

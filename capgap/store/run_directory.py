@@ -30,14 +30,14 @@ from capgap import schema
 from capgap.errors import StoreError
 from capgap.events import Event, Listener, Note, ignore
 from capgap.store.outcome_parts import has_outcomes, read_outcomes, write_part
-from capgap.store.writable_folder import writable
+from capgap.store.writable_folder import write_errors_explained
 
 _LAYOUT_VERSION = 2
 """1 had all outcomes in one file, and is still read."""
-_NOTE, _LOCK = "run.json", "tables.lock"
+_RUN_JSON_FILE, _TABLES_LOCK_FILE = "run.json", "tables.lock"
 _LOCK_SECONDS = 120
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 class RunDirectory:
@@ -83,16 +83,16 @@ class RunDirectory:
         self.path = Path(path)
         self._on_event = on_event
         self._notes: list[str] = []  # passed on already, and part of every later run.json
-        self._lock = FileLock(self.path / _LOCK, timeout=_LOCK_SECONDS)
+        self._lock = FileLock(self.path / _TABLES_LOCK_FILE, timeout=_LOCK_SECONDS)
         stored_facts = self._read_note()
         if stored_facts is not None:
             self.facts: dict[str, Any] = stored_facts
             return
-        with writable(self.path):
+        with write_errors_explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         initial_facts = {"created": _now(), "id": uuid4().hex, "state": "new"}
         # Another process may have begun the same directory since; then its facts stand.
-        self._update(lambda written: written.update(initial_facts | written))
+        self._update_run_json(lambda written: written.update(initial_facts | written))
 
     @classmethod
     def open_existing(cls, path: Path | str, *, on_event: Listener = ignore) -> "RunDirectory":
@@ -105,11 +105,11 @@ class RunDirectory:
         """
         path = Path(path)
         try:
-            is_run = (path / _NOTE).is_file()
+            is_run_directory = (path / _RUN_JSON_FILE).is_file()
         except (OSError, ValueError) as error:
             raise StoreError(f"{str(path)[:200]}: cannot be a run directory: {error}.") from error
-        if not is_run:
-            raise StoreError(f"{path}: {_not_a_run(path)}")
+        if not is_run_directory:
+            raise StoreError(f"{path}: {_describe_non_run_path(path)}")
         return cls(path, on_event=on_event)
 
     @property
@@ -125,7 +125,7 @@ class RunDirectory:
     @property
     def roles(self) -> schema.Roles | None:
         """Who is who in the comparison that was last written; None where there is none yet, as after an import."""
-        return _roles(self.facts)
+        return _parse_roles(self.facts)
 
     def read(self, table: schema.Table) -> pd.DataFrame:
         """One of its tables, sorted by its key; without rows where it was not yet written.
@@ -136,24 +136,24 @@ class RunDirectory:
             A file is damaged.
         """
         if table is schema.OUTCOMES:
-            return read_outcomes(self.path, on_event=self._record_note)
+            return read_outcomes(self.path, on_event=self._relay_note_once)
         path = self._file(table)
         return schema.read_df(path, table) if path.is_file() else schema.empty(table)
 
     def outcomes(self, models: Collection[str]) -> pd.DataFrame:
         """The outcomes of some models, without rows of those that have none; nothing of other models is read."""
-        return read_outcomes(self.path, models, on_event=self._record_note)
+        return read_outcomes(self.path, models, on_event=self._relay_note_once)
 
-    def _record_note(self, event: Event) -> None:
+    def _relay_note_once(self, event: Event) -> None:
         """Pass a note on once, and keep it in `facts` and for the next `save`."""
         if isinstance(event, Note):
             if event.text in self._notes:
                 return
             self._notes.append(event.text)
-            self._add_notes(self.facts)
+            self._add_notes_to_facts(self.facts)
         self._on_event(event)
 
-    def _add_notes(self, facts: dict[str, Any]) -> None:
+    def _add_notes_to_facts(self, facts: dict[str, Any]) -> None:
         if self._notes:
             facts["notes"] = list(dict.fromkeys([*facts.get("notes", ()), *self._notes]))
 
@@ -168,8 +168,8 @@ class RunDirectory:
             The disk is full or cannot be written.
         """
         for note_text in write_part(self.path, model, battery, rows):
-            self._record_note(Note(note_text, level="warning"))
-        _log.debug("%s: %d outcomes of %s on %s", self.path, len(rows), model, battery)
+            self._relay_note_once(Note(note_text, level="warning"))
+        _logger.debug("%s: %d outcomes of %s on %s", self.path, len(rows), model, battery)
 
     def merge(self, table: schema.Table, rows: pd.DataFrame) -> pd.DataFrame:
         """Add rows to `items`, `models` or `labels`; a row with the key of a new one makes room for it.
@@ -188,14 +188,14 @@ class RunDirectory:
         """
         key = list(table.key)
         rows = schema.validate(rows, table)
-        with self.locked():
+        with self.hold_tables_lock():
             stored_rows = self.read(table)  # anew, under the lock: another process may have added rows
-            is_replaced = pd.MultiIndex.from_frame(stored_rows[key]).isin(pd.MultiIndex.from_frame(rows[key]))
-            frames = [frame for frame in (stored_rows[~is_replaced], rows) if len(frame)] or [stored_rows]
+            is_row_replaced = pd.MultiIndex.from_frame(stored_rows[key]).isin(pd.MultiIndex.from_frame(rows[key]))
+            frames = [frame for frame in (stored_rows[~is_row_replaced], rows) if len(frame)] or [stored_rows]
             # Sorted, so that the order in which models were evaluated changes nothing.
             merged = pd.concat(frames).sort_values(key, kind="stable", ignore_index=True)
             if not merged.equals(stored_rows) or not self._file(table).is_file():
-                schema.write(merged, self._file(table), table)
+                schema.write_df(merged, self._file(table), table)
         return merged
 
     def save(self, **facts: Any) -> None:
@@ -208,17 +208,17 @@ class RunDirectory:
         """
         roles = facts.get("roles")
         changed_facts = {**facts, "roles": asdict(roles)} if isinstance(roles, schema.Roles) else facts
-        self._update(lambda written: written.update(changed_facts))
+        self._update_run_json(lambda written: written.update(changed_facts))
 
     def save_comparison(self, roles: schema.Roles, batteries: Collection[str], **facts: Any) -> None:
         """Enter what the tables now answer, and a report repeats: who is who, on which batteries, and other facts."""
 
-        def enter(written: dict[str, Any]) -> None:
+        def set_comparison_facts(written: dict[str, Any]) -> None:
             written.update({"roles": asdict(roles), **facts})
             for name in written["batteries"].keys() & set(batteries):
                 written["batteries"][name].pop("pending", None)
 
-        self._update(enter)
+        self._update_run_json(set_comparison_facts)
 
     def add_battery(self, name: str, digest: str, facts: Mapping[str, Any] | None = None) -> None:
         """Enter a battery into ``run.json``; without facts a new one is ``pending``: no comparison is about it yet.
@@ -229,7 +229,7 @@ class RunDirectory:
             A battery of this name with other contents was run here.
         """
 
-        def enter_battery(written: dict[str, Any]) -> None:
+        def set_battery_entry(written: dict[str, Any]) -> None:
             recorded_battery = written["batteries"].get(name, {"hash": digest})
             if recorded_battery["hash"] != digest:
                 raise StoreError(
@@ -237,10 +237,10 @@ class RunDirectory:
                     f"{digest[:12]}). Give the changed battery another name or version of its name, or choose another "
                     f"--out."
                 )
-            new = {"hash": digest, **({"pending": True} if facts is None else facts)}
-            written["batteries"][name] = written["batteries"].get(name, new) if facts is None else new
+            new_entry = {"hash": digest, **({"pending": True} if facts is None else facts)}
+            written["batteries"][name] = written["batteries"].get(name, new_entry) if facts is None else new_entry
 
-        self._update(enter_battery)
+        self._update_run_json(set_battery_entry)
 
     def add_model(self, name: str, fingerprint: str, facts: Mapping[str, Any]) -> None:
         """Enter a model into ``run.json``.
@@ -251,27 +251,27 @@ class RunDirectory:
             A model of this name that differs in weights, dtype or prompting was run here.
         """
 
-        def enter_model(written: dict[str, Any]) -> None:
+        def set_model_entry(written: dict[str, Any]) -> None:
             recorded_model = written["models"].get(name, {"fingerprint": fingerprint})
             if recorded_model["fingerprint"] != fingerprint:
-                stored_identity, now = recorded_model.get("identity", {}), facts.get("identity", {})
-                mismatch = ", ".join(key for key in now if stored_identity.get(key) != now.get(key)) or "kind"
+                stored_model_identity, now = recorded_model.get("identity", {}), facts.get("identity", {})
+                mismatch = ", ".join(key for key in now if stored_model_identity.get(key) != now.get(key)) or "kind"
                 raise StoreError(
                     f"{self.path}: holds another model called {name!r} (they differ in {mismatch}). Give one of them a "
                     f"name of its own: NAME={facts.get('word', 'CKPT')}, or choose another --out."
                 )
             written["models"][name] = {"fingerprint": fingerprint, **facts}
 
-        self._update(enter_model)
+        self._update_run_json(set_model_entry)
 
-    def _update(self, apply_change: Callable[[dict[str, Any]], object]) -> None:
+    def _update_run_json(self, apply_change: Callable[[dict[str, Any]], object]) -> None:
         """Read ``run.json`` anew, let `apply_change` change it or refuse, and write it, while no other process can."""
-        with self.locked():
+        with self.hold_tables_lock():
             facts = self._read_note() or {"layout": _LAYOUT_VERSION, "models": {}, "batteries": {}}
             apply_change(facts)
-            self._add_notes(facts)
+            self._add_notes_to_facts(facts)
             facts |= {"layout": _LAYOUT_VERSION, "updated": _now()}
-            schema.write_object(facts, self.path / _NOTE)
+            schema.write_object(facts, self.path / _RUN_JSON_FILE)
         self.facts = facts
 
     def _read_note(self) -> dict[str, Any] | None:
@@ -284,7 +284,7 @@ class RunDirectory:
             return None
         if not self.path.is_dir():
             raise StoreError(f"{self.path}: is a file. --out names a directory.")
-        run_json_path = self.path / _NOTE
+        run_json_path = self.path / _RUN_JSON_FILE
         if not run_json_path.is_file():
             contents = [entry.name for entry in self.path.iterdir() if not entry.name.endswith((".partial", ".lock"))]
             if contents and not run_json_path.is_file():  # still: another process may have begun the directory just now
@@ -298,7 +298,7 @@ class RunDirectory:
             layout = int(facts["layout"])
             for kind in ("models", "batteries"):
                 facts[kind] = {name: dict(entry) for name, entry in dict(facts[kind]).items()}
-            _roles(facts)
+            _parse_roles(facts)
             list(facts.get("notes", ())), list(facts.get("declined_roles", ()))
             float(facts.get("margin", 0)), float(facts.get("conf_level", 0))
         except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
@@ -312,14 +312,14 @@ class RunDirectory:
     def discard(self) -> None:
         """Remove a directory that holds nothing but its note and lock: a job was refused before it wrote anything."""
         entries = list(self.path.iterdir())
-        if {entry.name for entry in entries} <= {_NOTE, _LOCK}:
+        if {entry.name for entry in entries} <= {_RUN_JSON_FILE, _TABLES_LOCK_FILE}:
             with suppress(OSError):
                 for entry in entries:
                     entry.unlink(missing_ok=True)
                 self.path.rmdir()
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def hold_tables_lock(self) -> Iterator[None]:
         """Held while what several writers share is read, merged and written; a second entry of one thread passes.
 
         Raises
@@ -340,7 +340,7 @@ class RunDirectory:
         return self.path / f"{table.name}.parquet"
 
 
-def _roles(facts: Mapping[str, Any]) -> schema.Roles | None:
+def _parse_roles(facts: Mapping[str, Any]) -> schema.Roles | None:
     """The roles of ``run.json``; whatever else stands in their place raises TypeError, ValueError or KeyError."""
     roles = facts.get("roles")
     if not roles:
@@ -349,7 +349,7 @@ def _roles(facts: Mapping[str, Any]) -> schema.Roles | None:
     return schema.Roles(**{**roles, **pairs, "students": tuple(roles["students"])})
 
 
-def _not_a_run(path: Path) -> str:
+def _describe_non_run_path(path: Path) -> str:
     """What is there instead of a run directory, and what to do."""
     if not path.is_dir():
         return f"{'is a file' if path.exists() else 'does not exist'}. Expected the --out of an evaluation or import."

@@ -8,9 +8,9 @@ from capgap.errors import StoreError
 
 
 @contextmanager
-def writable(place: Path) -> Iterator[Path]:
+def write_errors_explained(out_path: Path) -> Iterator[Path]:
     """The place, and what a disk says against writing there as a `StoreError`."""
     try:
-        yield place
+        yield out_path
     except OSError as error:
-        raise StoreError(f"{place}: cannot be written: {error.strerror or error}. Choose another --out.") from error
+        raise StoreError(f"{out_path}: cannot be written: {error.strerror or error}. Choose another --out.") from error

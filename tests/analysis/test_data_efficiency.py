@@ -7,7 +7,7 @@ import pytest
 from capgap import schema
 from capgap.analysis import estimate_table
 from capgap.analysis.cohort import Recipe
-from capgap.analysis.data_efficiency import _RecipeCurve, _relative_cost_rows
+from capgap.analysis.data_efficiency import _RecipeCurveFits, _relative_cost_rows
 from capgap.schema.remarks import Reason
 from capgap.stats.curves import curve_data, fit_curves
 from tests.analysis.cohorts import cohort, factors, rows
@@ -128,7 +128,7 @@ def test_a_relative_cost_of_what_is_not_reached_is_unknown_and_not_zero():
         level = np.append(ceiling - (ceiling - 0.1) * np.exp(-sizes / 400), 0.9)
         right = (rng.random((len(level), 2000)) < level[:, None]).astype(float)
         data = curve_data(right[:-1], right[-1], sizes, chance=0.0, clusters=2 * np.arange(2000) + which)
-        return _RecipeCurve(name, Recipe((), ()), (), frozenset({which}), {"learning_curve": fit_curves(data)})
+        return _RecipeCurveFits(name, Recipe((), ()), (), frozenset({which}), {"learning_curve": fit_curves(data)})
 
     knowledge, reasoning = curve("knowledge", 0.5, 0), curve("reasoning", 0.88, 1)
     for first, second in ((knowledge, reasoning), (reasoning, knowledge)):

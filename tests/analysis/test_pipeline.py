@@ -257,7 +257,7 @@ def test_every_reason_is_one_that_the_quantity_declares():
         estimates = poor_estimates(name, "all")
         refused = estimates[estimates["status"] == "refused"]
         for quantity, reason in refused[["quantity", "reason"]].drop_duplicates().itertuples(index=False):
-            if reason not in QUANTITIES[quantity].refused_when:
+            if reason not in QUANTITIES[quantity].refusal_reasons:
                 undeclared.add((quantity, reason))
     assert not undeclared
 

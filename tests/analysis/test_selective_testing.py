@@ -42,7 +42,7 @@ def test_the_tree_is_the_one_that_a_reader_climbs_down():
     assert rows["p_adjusted"][below].to_numpy() == pytest.approx(expected)
     assert rows["family"][below].nunique() == 1
     marked = rows["note"].fillna("").str.contains("selected down the tree").to_numpy()
-    assert (marked == (test.selected & below)).all()
+    assert (marked == (test.is_selected & below)).all()
 
 
 def test_nothing_counts_below_what_was_not_selected():

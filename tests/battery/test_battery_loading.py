@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from capgap.battery import list_batteries, load_battery, prepare
+from capgap.battery import list_batteries, load_battery, prepare_battery
 from capgap.errors import BatteryError
 
 from .conftest import Write
@@ -170,7 +170,7 @@ BAD = {
 def test_a_bad_battery_says_where_and_what(write: Write, case: str) -> None:
     change, message = BAD[case]
     with pytest.raises(BatteryError, match=message) as caught:
-        prepare(load_battery(write(change)))
+        prepare_battery(load_battery(write(change)))
     assert "mine.yaml" in str(caught.value)
 
 
@@ -188,7 +188,7 @@ DATA = {
 def test_bad_data_say_which_line(write: Write, case: str) -> None:
     text, message = DATA[case]
     with pytest.raises(BatteryError, match=message):
-        prepare(load_battery(write(files={"data/capitals.jsonl": text})))
+        prepare_battery(load_battery(write(files={"data/capitals.jsonl": text})))
 
 
 def test_a_link_out_of_the_folder_is_refused(write: Write, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from capgap.battery import load_battery
-from capgap.battery.battery_preview import PreviewEntry, preview_battery
+from capgap.battery.battery_preview import BatteryEntryPreview, preview_battery
 from capgap.errors import BatteryError
 
 from .conftest import Write
@@ -28,7 +28,7 @@ tasks:
 """
 
 
-def _outline(tmp_path: Path, text: str = FAR, limit: int | None = None) -> dict[tuple[str, str], PreviewEntry]:
+def _outline(tmp_path: Path, text: str = FAR, limit: int | None = None) -> dict[tuple[str, str], BatteryEntryPreview]:
     (tmp_path / "far.yaml").write_text(text)
     return {
         (entry.name, entry.variant): entry

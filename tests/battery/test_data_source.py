@@ -61,7 +61,7 @@ def test_what_is_not_plain_becomes_plain(tmp_path: Path) -> None:
 def test_a_parquet_file_that_says_one_value_a_billion_times_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data_source, "_MAX_ROWS", 1_000)
+    monkeypatch.setattr(data_source, "_MAX_PARQUET_ROWS", 1_000)
     pd.DataFrame({"q": ["x"] * 1_001}).to_parquet(tmp_path / "a.parquet")
     with pytest.raises(BatteryError, match="1,001 rows; at most 1,000"):
         read_rows(tmp_path / "a.parquet", "here")

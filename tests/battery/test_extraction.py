@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from capgap.battery import extraction as module
-from capgap.battery import load_battery, prepare, score_generation
+from capgap.battery import load_battery, prepare_battery, score_generation
 from capgap.battery.battery_check import mean_primary_score
 from capgap.battery.extraction import backtracking_complaint, extract_answer, syntax_complaint
 from capgap.errors import BatteryError
@@ -86,7 +86,7 @@ def test_thousands_of_exploding_expressions_take_no_longer_than_one(write: Write
 def test_an_answer_that_takes_too_long_is_unparsed_and_the_third_refuses_the_expression(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "MAX_SECONDS", 0.05)
+    monkeypatch.setattr(module, "MATCH_TIMEOUT", 0.05)
     extract = r"(\w+)(\w+)(\w+)\s$"
     assert syntax_complaint(extract) is None
     slow = [letter * 9_999 + "!" for letter in "abc"]
@@ -99,15 +99,15 @@ def test_an_answer_that_takes_too_long_is_unparsed_and_the_third_refuses_the_exp
 
 
 def test_only_the_end_of_a_long_answer_is_searched() -> None:
-    assert extract_answer("answer is 3\n" + "x" * module.MAX_READ, "answer is (.*)") is None
-    assert extract_answer("x" * module.MAX_READ + "\nanswer is 3", "answer is (.*)") == "3"
+    assert extract_answer("answer is 3\n" + "x" * module.MAX_SEARCHED_CHARACTERS, "answer is (.*)") is None
+    assert extract_answer("x" * module.MAX_SEARCHED_CHARACTERS + "\nanswer is 3", "answer is (.*)") == "3"
 
 
 def test_lm_evals_metrics_read_with_the_same_bounds(write: Write) -> None:
     path = write(
         ("score: numeric", "score: exact_match\n    extract: 'answer is (.*)'"), ('"{{text}} so', '"{{text}} so')
     )
-    prepared = prepare(load_battery(path))[1]
+    prepared = prepare_battery(load_battery(path))[1]
     assert mean_primary_score(prepared, lambda item, request: f"answer is 7. So the answer is {item.targets[0]}") == 1.0
     assert mean_primary_score(prepared, lambda item, request: item.targets[0]) == 0.0
 

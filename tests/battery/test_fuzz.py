@@ -17,7 +17,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from capgap.battery import load_battery, prepare, training_items
+from capgap.battery import load_battery, prepare_battery, training_items
 from capgap.battery.battery_check import check_battery
 from capgap.battery.battery_spec import BatteryDefaults, BatterySpec, CustomTask, DataSpec, LmEvalTask
 from capgap.errors import CapgapError
@@ -252,7 +252,7 @@ def _read(folder: Path, raw: bytes, rows: bytes) -> str:
     try:
         battery = load_battery(folder / "mine.yaml")
         reached = "loaded"
-        prepare(battery, limit=2)
+        prepare_battery(battery, limit=2)
         reached = "prepared"
         training_items(battery)
         for check in check_battery(battery, limit=2):

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from capgap.battery import load_battery, prepare, training_items
+from capgap.battery import load_battery, prepare_battery, training_items
 from capgap.battery.battery_spec import CustomTask
 from capgap.battery.data_source import SourceRow
 from capgap.battery.items import make_items, sample_positions
@@ -121,9 +121,9 @@ def test_every_position_is_equally_likely_to_be_drawn() -> None:
 
 def test_the_limit_asked_for_goes_before_the_battery(write: Write) -> None:
     battery = load_battery(write(("{num_fewshot: 0, seed: 0}", "{limit: 9}")))
-    assert [len(task.items) for task in prepare(battery)] == [9, 9]
-    assert [len(task.items) for task in prepare(battery, limit=4)] == [4, 4]
-    assert [task.n_available for task in prepare(battery, limit=4)] == [30, 20]
+    assert [len(task.items) for task in prepare_battery(battery)] == [9, 9]
+    assert [len(task.items) for task in prepare_battery(battery, limit=4)] == [4, 4]
+    assert [task.n_available for task in prepare_battery(battery, limit=4)] == [30, 20]
 
 
 def test_training_items_come_from_the_training_part(write: Write) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 import datasets
 import pytest
 
-from capgap.battery import Battery, load_battery, prepare, training_items
+from capgap.battery import Battery, load_battery, prepare_battery, training_items
 from capgap.battery.battery_check import check_battery
 from capgap.battery.battery_spec import LmEvalTask
-from capgap.battery.catalogue import catalogue, known_label
+from capgap.battery.catalogue import known_label, load_family_labels
 from capgap.battery.lm_eval_config import config_problem, lm_eval_task_config
-from capgap.battery.lm_eval_groups import compiled_task_config, leaf_task_names, runs_code
+from capgap.battery.lm_eval_groups import compiled_task_config, leaf_task_names, runs_model_code
 from capgap.battery.task_index import task_index
 from capgap.errors import BatteryError
 from capgap.schema import CAPABILITIES
@@ -64,7 +64,7 @@ def _battery(tmp_path: Any, text: str = ARC) -> Battery:
 
 @pytest.mark.usefixtures("hub")
 def test_a_task_of_lm_eval_is_sampled_and_keeps_its_documents_in_order(tmp_path: Any) -> None:
-    (prepared,) = prepare(_battery(tmp_path))
+    (prepared,) = prepare_battery(_battery(tmp_path))
     assert (prepared.name, prepared.format, prepared.primary, prepared.n_available) == (
         "arc_easy",
         "choose",
@@ -118,13 +118,13 @@ def test_training_items_are_lm_evals_training_documents(tmp_path: Any) -> None:
 def test_a_task_that_cannot_be_had_says_what_to_do(tmp_path: Any, task: str, message: str) -> None:
     battery = _battery(tmp_path, ARC.replace("lm_eval: arc_easy", f"lm_eval: {task}"))
     with pytest.raises(BatteryError, match=message):
-        prepare(battery)
+        prepare_battery(battery)
 
 
 @pytest.mark.usefixtures("hub")
 def test_a_primary_that_is_not_computed_names_the_nearest(tmp_path: Any) -> None:
     with pytest.raises(BatteryError, match=r"'acc_nrm' is not computed\. Did you mean 'acc_norm,none'"):
-        prepare(_battery(tmp_path, ARC + "    primary: acc_nrm\n"))
+        prepare_battery(_battery(tmp_path, ARC + "    primary: acc_nrm\n"))
 
 
 @pytest.mark.usefixtures("hub")
@@ -132,7 +132,7 @@ def test_a_task_that_comes_twice_is_refused(tmp_path: Any) -> None:
     names = leaf_task_names("ai2_arc")
     assert names == ["arc_challenge", "arc_easy"]
     with pytest.raises(BatteryError, match="'arc_easy' is named twice"):
-        prepare(_battery(tmp_path, ARC + "  - lm_eval: ai2_arc\n"))
+        prepare_battery(_battery(tmp_path, ARC + "  - lm_eval: ai2_arc\n"))
 
 
 def test_core_is_what_lm_eval_knows_and_the_catalogue_says() -> None:
@@ -167,7 +167,7 @@ def test_core_needs_no_code_of_others() -> None:
         assert isinstance(task, LmEvalTask)
         leaf = lm_eval_task_config(task.lm_eval)
         assert config_problem(leaf, task) is None
-        assert not runs_code(task.lm_eval)
+        assert not runs_model_code(task.lm_eval)
         assert leaf.primaries
         assert "trust_remote_code" not in (compiled_task_config(task.lm_eval).dataset_kwargs or {})
 
@@ -198,7 +198,7 @@ def test_every_pattern_of_the_catalogue_matches_and_no_name_stands_twice() -> No
     from fnmatch import filter as matching
 
     names = list(task_index())
-    patterns = [pattern for label in catalogue() for pattern in label.tasks]
+    patterns = [pattern for label in load_family_labels() for pattern in label.tasks]
     assert [pattern for pattern in patterns if not matching(names, pattern)] == []
     assert len(patterns) == len(set(patterns))
 

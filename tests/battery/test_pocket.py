@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from capgap.battery import load_battery, prepare, score_generation, training_items
+from capgap.battery import load_battery, prepare_battery, score_generation, training_items
 from tests.battery.pocket_answers import KNOWLEDGE, PERIODIC, POCKET, Row, facts, listed, numbers, worked_out
 
 ROOT = Path(__file__).parents[2] / "batteries"
@@ -260,7 +260,7 @@ def test_the_generator_writes_these_very_files(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def prepared() -> list[Any]:
-    return prepare(load_battery(str(ROOT / "pocket.yaml")))
+    return prepare_battery(load_battery(str(ROOT / "pocket.yaml")))
 
 
 def test_every_capability_comes_in_both_formats(prepared: list[Any]) -> None:
@@ -295,9 +295,9 @@ def test_scorers_read_answers_alone_in_a_sentence_and_behind_steps() -> None:
             continue
         texts = [f" {row['answer']}", f" {row['answer']}.", f"The answer is {row['answer']}.", row.get("rationale")]
         for text in filter(None, texts):
-            assert score_generation(task.scoring, text, row["targets"], task.extract)[0] == 1.0, (name, text)
-        assert score_generation(task.scoring, "I do not know.", row["targets"], task.extract)[0] == 0.0
-        if task.scoring == "contains":
+            assert score_generation(task.score_name, text, row["targets"], task.extract)[0] == 1.0, (name, text)
+        assert score_generation(task.score_name, "I do not know.", row["targets"], task.extract)[0] == 0.0
+        if task.score_name == "contains":
             assert score_generation("contains", row["question"], row["targets"], task.extract)[0] == 0.0, row
 
 

@@ -36,10 +36,10 @@ def test_training_items_are_none_of_the_evaluated(tmp_path: Path) -> None:
 
 
 def test_the_answers_are_right(tmp_path: Path) -> None:
-    from capgap.battery import prepare
+    from capgap.battery import prepare_battery
 
     write_starter_battery(tmp_path / "mine.yaml")
-    for task in prepare(load_battery(tmp_path / "mine.yaml")):
+    for task in prepare_battery(load_battery(tmp_path / "mine.yaml")):
         for item in task.items:
             numbers = [int(number) for number in re.findall(r"\d+", item.prompt)]
             assert not numbers or item.targets == (str(sum(numbers)),)

@@ -7,12 +7,12 @@ import pytest
 
 from capgap.battery import task_index as module
 from capgap.battery.lm_eval_groups import leaf_task_names
-from capgap.battery.task_index import IndexEntry, cache_file, read_index, task_index, task_manager
+from capgap.battery.task_index import TaskIndexEntry, cache_file, read_index, task_index, task_manager
 
 INDEX = {
-    "sums": IndexEntry("TASK", "sums/sums.yaml"),
-    "all": IndexEntry("GROUP", "sums/all.yaml", ("sums",)),
-    "tagged": IndexEntry("TAG", None, ("sums",)),
+    "sums": TaskIndexEntry("TASK", "sums/sums.yaml"),
+    "all": TaskIndexEntry("GROUP", "sums/all.yaml", ("sums",)),
+    "tagged": TaskIndexEntry("TAG", None, ("sums",)),
 }
 
 
@@ -56,16 +56,16 @@ def test_a_damaged_cache_is_no_cache(kept: Path, damage: Any) -> None:
 @pytest.mark.parametrize(
     "entry",
     [
-        IndexEntry("TASK", "/tmp/evil.yaml"),
-        IndexEntry("TASK", "../../evil.yaml"),
-        IndexEntry("TASK", "sums\\..\\..\\evil.yaml"),
-        IndexEntry("TASK", "sums/evil.py"),
-        IndexEntry("TASK", None),
-        IndexEntry("TAG", "sums/sums.yaml"),
-        IndexEntry("UNKNOWN", "sums/sums.yaml"),
+        TaskIndexEntry("TASK", "/tmp/evil.yaml"),
+        TaskIndexEntry("TASK", "../../evil.yaml"),
+        TaskIndexEntry("TASK", "sums\\..\\..\\evil.yaml"),
+        TaskIndexEntry("TASK", "sums/evil.py"),
+        TaskIndexEntry("TASK", None),
+        TaskIndexEntry("TAG", "sums/sums.yaml"),
+        TaskIndexEntry("UNKNOWN", "sums/sums.yaml"),
     ],
 )
-def test_no_entry_of_a_forged_cache_leads_out_of_lm_evals_folder(tmp_path: Path, entry: IndexEntry) -> None:
+def test_no_entry_of_a_forged_cache_leads_out_of_lm_evals_folder(tmp_path: Path, entry: TaskIndexEntry) -> None:
     module._write_index(tmp_path / "index.json", "these tasks", INDEX | {"evil": entry})
     assert read_index(tmp_path / "index.json", "these tasks") is None
 

@@ -15,9 +15,9 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=10_000)
     asked = parser.parse_args()
     from capgap.classification.corpus import read_corpus
-    from capgap.classification.exercises import exercises
+    from capgap.classification.exercises import make_exercise_families
 
-    families = read_corpus(asked.corpus) if asked.corpus else exercises()
+    families = read_corpus(asked.corpus) if asked.corpus else make_exercise_families()
     # Families in turn, so that long items are there in their share and no family fills the list.
     questions = [
         family.questions[n % len(family.questions)]
@@ -27,7 +27,7 @@ def main() -> None:
     begin = time.perf_counter()
     from capgap.classification.text_model import TextModel
 
-    model = TextModel.load_shipped()
+    model = TextModel.load_shipped_model()
     loaded = time.perf_counter()
     found = model.evidence(questions)
     end = time.perf_counter()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from capgap.battery import load_battery, prepare
+from capgap.battery import load_battery, prepare_battery
 
 __all__ = ["requests"]
 
@@ -31,7 +31,7 @@ def requests(name: str, data: Path, folder: Path, *, items: int, shots: int) -> 
     kept = [line for line in text.splitlines() if not line.startswith("  - {name: ") or f"name: {name}," in line]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}-{shots}.yaml").write_text("\n".join(kept), encoding="utf-8")
-    (task,) = prepare(load_battery(folder / f"{name}-{shots}.yaml", data_root=data), limit=items)
+    (task,) = prepare_battery(load_battery(folder / f"{name}-{shots}.yaml", data_root=data), limit=items)
     task.lm_task.build_all_requests(rank=0, world_size=1)
     return list(task.lm_task.instances)
 

@@ -247,7 +247,7 @@ def _capgap(asked: Any, pairs: list[tuple[str, str]], folder: Path) -> dict[str,
     tokens: list[int] = []
     positions: list[int] = []
     lengths: list[list[int]] = []
-    original, judged = training._PlannedTrainer.training_step, {"seconds": 0.0}
+    original, judged = training._StepPlanTrainer.training_step, {"seconds": 0.0}
 
     def counting(self: Any, model: Any, inputs: Any, *args: Any) -> Any:
         tokens.append(sum(len(one.labels) for one in inputs))
@@ -255,14 +255,14 @@ def _capgap(asked: Any, pairs: list[tuple[str, str]], folder: Path) -> dict[str,
         lengths.append([length for one in inputs for length in one.row.lengths])
         return original(self, model, inputs, *args)
 
-    training._PlannedTrainer.training_step = counting  # type: ignore[method-assign]
-    built = training._PlannedTrainer.__init__
+    training._StepPlanTrainer.training_step = counting  # type: ignore[method-assign]
+    built = training._StepPlanTrainer.__init__
 
     def with_clock(self: Any, *args: Any) -> None:
         built(self, *args)
         self.add_callback(clock)
 
-    training._PlannedTrainer.__init__ = with_clock  # type: ignore[method-assign]
+    training._StepPlanTrainer.__init__ = with_clock  # type: ignore[method-assign]
     if logits:
         _time_teacher(judged)
     distill(DistillConfig.model_validate(told), folder / "out", device="cpu")
@@ -279,14 +279,14 @@ def _capgap(asked: Any, pairs: list[tuple[str, str]], folder: Path) -> dict[str,
 def _time_teacher(judged: dict[str, float]) -> None:
     from capgap.distillation.teacher import distributions
 
-    original = distributions._CachingPass.run
+    original = distributions._SignalCacheWriter.run
 
     def timed(self: Any, *args: Any) -> None:
         started = time.perf_counter()
         original(self, *args)
         judged["seconds"] = time.perf_counter() - started
 
-    distributions._CachingPass.run = timed  # type: ignore[method-assign]
+    distributions._SignalCacheWriter.run = timed  # type: ignore[method-assign]
 
 
 def _flops(student: Path, steps: list[list[int]], loss_tokens: int, *, teacher: bool) -> float:

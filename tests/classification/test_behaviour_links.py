@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from capgap.classification import ProbedModel
-from capgap.classification.behaviour_links import LINKS, behaviour_to_evidence
+from capgap.classification import AskedModel
+from capgap.classification.behaviour_links import LINKS, estimate_to_evidence
 from capgap.stats import Estimate, refused
 
 
@@ -30,7 +30,7 @@ def test_a_behaviour_counts_more_the_further_it_lies_from_the_middle(name: str) 
 
 
 def test_evidence_worked_out_by_hand() -> None:
-    found = behaviour_to_evidence("entropy", estimate(0.3, 0.25, 0.35), (ProbedModel("a"), ProbedModel("b")))
+    found = estimate_to_evidence("entropy", estimate(0.3, 0.25, 0.35), (AskedModel("a"), AskedModel("b")))
     assert found is not None
     assert found.logit == pytest.approx(4 * (0.3 - 0.5))
     # the interval seen through the link is 0.4 wide
@@ -42,15 +42,15 @@ def test_evidence_worked_out_by_hand() -> None:
 
 @pytest.mark.parametrize("ends", [[(0.15, 0.25), (0.0, 0.4), ()], [(0.15, 0.25), (0.15, math.inf), ()]])
 def test_a_wider_interval_is_less_certain_and_unknown_ends_least(ends: list[tuple[float, ...]]) -> None:
-    found = [behaviour_to_evidence("steps", estimate(0.2, *one), ()) for one in ends]
+    found = [estimate_to_evidence("steps", estimate(0.2, *one), ()) for one in ends]
     sds = [one.sd for one in found if one is not None]
     assert sds[0] < sds[1] < sds[2]
     assert sds[2] == pytest.approx(math.hypot(2 * 3 / (2 * 1.959964), 1.0))
 
 
 def test_what_was_refused_is_no_evidence() -> None:
-    assert behaviour_to_evidence("steps", refused("no room"), ()) is None
-    assert behaviour_to_evidence("steps", estimate(math.nan), ()) is None
+    assert estimate_to_evidence("steps", refused("no room"), ()) is None
+    assert estimate_to_evidence("steps", estimate(math.nan), ()) is None
 
 
 # Accuracy without and with a chain of thought on the subjects of MMLU-Pro, from its data card (arXiv 2406.01574).

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from capgap.classification import behaviour_evidence
-from capgap.classification.behavioural_evidence import TaskBehaviour, task_behaviours
+from capgap.classification.behavioural_evidence import TaskBehaviour, measure_by_task
 from capgap.classification.pooling import pool
 from capgap.schema.remarks import Reason
 from tests.classification.worlds import models, outcomes
@@ -16,7 +16,7 @@ NOTHING_HELPS = {("m", "direct"): 0.6, ("m", "cot"): 0.6}
 
 
 def of(frame: pd.DataFrame, sizes: pd.DataFrame | None = None) -> dict[str, TaskBehaviour]:
-    return {b.name: b for b in task_behaviours(frame, sizes)["t"]}
+    return {b.name: b for b in measure_by_task(frame, sizes)["t"]}
 
 
 def p(frame: pd.DataFrame) -> float:

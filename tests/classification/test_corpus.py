@@ -9,7 +9,7 @@ import yaml
 
 from capgap.classification.corpus import read_corpus
 from capgap.classification.evidence import ItemText
-from capgap.classification.exercises import exercises
+from capgap.classification.exercises import make_exercise_families
 from capgap.errors import TableError
 
 SHIPPED = Path(__file__).resolve().parents[2] / "capgap" / "classification" / "corpus.yaml"
@@ -84,12 +84,12 @@ def test_shipped_families_have_each_file_once_a_label_and_a_reason() -> None:
 
 
 def test_exercises_are_the_same_for_the_same_seed_and_no_slot_stays_empty() -> None:
-    exercises.cache_clear()
-    first = exercises(3)
-    exercises.cache_clear()
-    again = exercises(3)
+    make_exercise_families.cache_clear()
+    first = make_exercise_families(3)
+    make_exercise_families.cache_clear()
+    again = make_exercise_families(3)
     assert [one.questions for one in first] == [one.questions for one in again]
-    assert [one.questions for one in first] != [one.questions for one in exercises(4)]
+    assert [one.questions for one in first] != [one.questions for one in make_exercise_families(4)]
     pools = {"person", "country", "figure", "noun", "expr", "code", "thing", "numbers"}
     for one in first:
         for question in one.questions:
@@ -99,7 +99,7 @@ def test_exercises_are_the_same_for_the_same_seed_and_no_slot_stays_empty() -> N
 
 def test_exercises_only_help_and_name_kin_that_exist() -> None:
     measured = {one["family"] for one in yaml.safe_load(SHIPPED.read_text())["families"]}
-    found = exercises()
+    found = make_exercise_families()
     assert {one.reasoning for one in found} == {True, False}
     assert not any(one.measured for one in found)
     assert all(one.kin <= measured for one in found)
@@ -115,7 +115,7 @@ def test_no_exercise_is_worded_like_an_item_of_the_pairs() -> None:
 
     pairs = yaml.safe_load(Path(__file__).with_name("pairs.yaml").read_text())["pairs"]
     sides = [pair[side] for pair in pairs for side in ("knowledge", "reasoning")]
-    exercised = {words(question.text): question.text for one in exercises() for question in one.questions}
+    exercised = {words(question.text): question.text for one in make_exercise_families() for question in one.questions}
     for side in sides:
         here = words(side["text"] if isinstance(side, dict) else side)
         near = [text for there, text in exercised.items() if len(here & there) > 0.72 * len(here | there)]

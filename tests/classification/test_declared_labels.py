@@ -1,7 +1,7 @@
 import pytest
 
-from capgap.battery.catalogue import catalogue
-from capgap.classification.declared_labels import shared_declaration, weigh_label
+from capgap.battery.catalogue import load_family_labels
+from capgap.classification.declared_labels import find_shared_declaration, weigh_label
 
 
 def test_what_nobody_declares_is_no_evidence() -> None:
@@ -25,7 +25,7 @@ def test_mixed_speaks_for_neither() -> None:
     assert found.p == 0.5
 
 
-@pytest.mark.parametrize("label", catalogue()[:40], ids=lambda label: label.tasks[0])
+@pytest.mark.parametrize("label", load_family_labels()[:40], ids=lambda label: label.tasks[0])
 def test_the_catalogue_gives_its_reason_and_less_certainty_than_an_author(label: object) -> None:
     name = label.tasks[0].replace("*", "x").replace("?", "x")  # type: ignore[attr-defined]
     found = weigh_label(None, name)
@@ -44,7 +44,7 @@ def test_an_author_who_contradicts_the_catalogue_is_believed() -> None:
 
 
 def test_an_author_who_agrees_with_the_catalogue_speaks_for_himself() -> None:
-    taken_over, own = weigh_label("knowledge", "arc_easy"), weigh_label("knowledge", "arc_easy", declarer="its battery")
+    taken_over, own = weigh_label("knowledge", "arc_easy"), weigh_label("knowledge", "arc_easy", labeller="its battery")
     assert taken_over == weigh_label(None, "arc_easy")
     assert own is not None
     assert own.reasons[0].words == "its battery declares it knowledge"
@@ -53,7 +53,7 @@ def test_an_author_who_agrees_with_the_catalogue_speaks_for_himself() -> None:
 
 def test_only_a_declaration_of_all_items_is_one_of_the_task() -> None:
     one, other = weigh_label("reasoning", None), weigh_label("knowledge", None)
-    assert shared_declaration([one, one]) == one
-    assert shared_declaration([one, other]) is None
-    assert shared_declaration([one, None]) is None
-    assert shared_declaration([]) is None
+    assert find_shared_declaration([one, one]) == one
+    assert find_shared_declaration([one, other]) is None
+    assert find_shared_declaration([one, None]) is None
+    assert find_shared_declaration([]) is None

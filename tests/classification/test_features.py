@@ -6,10 +6,10 @@ import time
 import numpy as np
 import pytest
 
-from capgap.classification.choice_parsing import split_question
+from capgap.classification.choice_parsing import split_off_choices
 from capgap.classification.evidence import ItemText
 from capgap.classification.features import FEATURES, item_features, scaled, table
-from capgap.classification.reason_texts import GROUPS, in_words
+from capgap.classification.reason_texts import GROUPS, describe_group
 
 NAMES = [feature.name for feature in FEATURES]
 
@@ -98,14 +98,14 @@ def test_an_instruction_needs_a_verb_of_doing_at_the_start() -> None:
     ],
 )
 def test_choices_inside_the_text_are_found_and_read_like_declared_ones(text: str) -> None:
-    assert split_question(ItemText(text), 10_000).choices == ("at home", "at sea")
+    assert split_off_choices(ItemText(text), 10_000).choices == ("at home", "at sea")
     assert item_features(ItemText(text)).values == item_features(ItemText("Where is it?", ("at home", "at sea"))).values
 
 
 def test_choices_that_are_letters_stand_for_those_in_the_text() -> None:
-    split = split_question(ItemText("Where?\nChoices:\nA. home\nB. sea", ("A", "B")), 10_000)
+    split = split_off_choices(ItemText("Where?\nChoices:\nA. home\nB. sea", ("A", "B")), 10_000)
     assert split.choices == ("home", "sea")
-    assert split_question(ItemText("Which digit?", ("1", "2")), 10_000).choices == ("1", "2")
+    assert split_off_choices(ItemText("Which digit?", ("1", "2")), 10_000).choices == ("1", "2")
 
 
 def test_choices_that_the_text_names_are_told() -> None:
@@ -132,8 +132,8 @@ def test_a_table_of_no_items_has_no_rows() -> None:
 def test_every_group_has_words_for_nothing_and_for_something() -> None:
     rng = random.Random(1)
     for group in GROUPS:
-        nothing = in_words(group, dict.fromkeys(NAMES, 0.0))
-        something = in_words(group, {name: rng.choice([1.0, 2.0, 7.0]) for name in NAMES})
+        nothing = describe_group(group, dict.fromkeys(NAMES, 0.0))
+        something = describe_group(group, {name: rng.choice([1.0, 2.0, 7.0]) for name in NAMES})
         assert nothing
         assert something
         assert nothing == nothing.strip()

@@ -21,7 +21,7 @@ def test_a_line_with_everything(tmp_path: Path) -> None:
     (item,) = read_items(lines(tmp_path / "q.jsonl", {**row, "rationale": "2+2=4", "source": "mine"}))
     assert (item.task, item.item, item.no_task) == ("sums", "7", False)
     assert (item.question.choices, item.question.target) == (("3", "4"), "4")
-    assert (item.capability, item.rationale, item.declarer) == ("reasoning", "2+2=4", "the file")
+    assert (item.capability, item.rationale, item.labeller) == ("reasoning", "2+2=4", "the file")
 
 
 def test_a_line_with_nothing_but_its_text(tmp_path: Path) -> None:

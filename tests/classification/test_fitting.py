@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from capgap.classification.coefficients import Coefficients
+from capgap.classification.coefficients import TextModelCoefficients
 from capgap.classification.corpus import ItemFamily
-from capgap.classification.design_matrices import DesignMatrices, balanced, make_design
+from capgap.classification.design_matrices import DesignMatrices, balanced_item_weights, make_design
 from capgap.classification.evidence import ItemText
-from capgap.classification.exercises import exercises
+from capgap.classification.exercises import make_exercise_families
 from capgap.classification.features import item_features
-from capgap.classification.fitting import SETTINGS_GRID, FitSettings, _columns, fit, leave_families_out, sample, spread
-from capgap.classification.metrics import _reliability, auroc, classifier_metrics
+from capgap.classification.fitting import TUNING_GRID, FitSettings, _columns, fit, leave_families_out, sample, spread
+from capgap.classification.metrics import _reliability_and_ece, auroc, compute_held_out_metrics
 from capgap.classification.refit import main, refit, write_report
 from capgap.classification.text_model import TextModel
 from capgap.errors import EstimationError
@@ -56,14 +56,14 @@ def design() -> DesignMatrices:
 
 
 def test_unseen_families_of_a_plain_world_are_told_apart(design: DesignMatrices) -> None:
-    found = classifier_metrics(design, leave_families_out(design, grid=ONE))
+    found = compute_held_out_metrics(design, leave_families_out(design, grid=ONE))
     assert found.auroc > 0.99
     assert found.accuracy > 0.95
 
 
 def test_the_shipped_arithmetic_agrees_with_scikit_learn(design: DesignMatrices) -> None:
     coefficients, fitted = fit(design, spreads=(1.0, 1.0), origin={}, grid=ONE)
-    model = TextModel(Coefficients.from_json(coefficients.to_json(), "here"))
+    model = TextModel(TextModelCoefficients.from_json(coefficients.to_json(), "here"))
     rows = np.arange(len(design.family))
     raw = model.raw_logits([item_features(q) for family in design.families for q in family.questions])
     np.testing.assert_allclose(raw, fitted.logits(design, rows), atol=1e-9, rtol=0)
@@ -104,7 +104,7 @@ def test_a_helping_family_is_never_predicted() -> None:
 def test_families_count_alike_whatever_their_size() -> None:
     family = np.array([0] * 10 + [1] * 1 + [2] * 5)
     label = np.array([False] * 11 + [True] * 5)
-    weights = balanced(family, label, np.ones(3))
+    weights = balanced_item_weights(family, label, np.ones(3))
     assert weights.sum() == pytest.approx(16)
     assert weights[family == 0].sum() == pytest.approx(weights[family == 1].sum())
     assert weights[label].sum() == pytest.approx(weights[~label].sum())
@@ -122,8 +122,8 @@ def test_auroc_agrees_with_scikit_learn_ties_included() -> None:
 def test_a_calibration_that_is_right_has_no_error_and_a_wrong_one_its_distance() -> None:
     p = np.repeat([0.15, 0.85], 100)
     label = np.concatenate([np.arange(100) < 15, np.arange(100) < 85])
-    assert _reliability(p, label, np.ones(200))[1] == pytest.approx(0, abs=1e-12)
-    assert _reliability(p, np.ones(200, dtype=bool), np.ones(200))[1] == pytest.approx((0.85 + 0.15) / 2)
+    assert _reliability_and_ece(p, label, np.ones(200))[1] == pytest.approx(0, abs=1e-12)
+    assert _reliability_and_ece(p, np.ones(200, dtype=bool), np.ones(200))[1] == pytest.approx((0.85 + 0.15) / 2)
 
 
 def test_the_spread_of_families_is_that_of_their_means(design: DesignMatrices) -> None:
@@ -180,8 +180,8 @@ def test_the_same_corpus_gives_the_same_coefficients(tmp_path: Path) -> None:
     corpus = corpus_folder(tmp_path / "corpus")
     one, two = (refit(corpus, with_exercises=False, grid=ONE).coefficients.to_json() for _ in range(2))
     assert one == two
-    assert len(exercises()) > 50
-    assert len(SETTINGS_GRID) > 1
+    assert len(make_exercise_families()) > 50
+    assert len(TUNING_GRID) > 1
 
 
 @pytest.mark.real

@@ -18,7 +18,7 @@ def test_labels_refuse_to_compare_their_own_witnesses() -> None:
     labels = labelled()
     with pytest.raises(UsageError, match="rest on answers of 'm'"):
         refuse_circular(labels, models(m=10))
-    renamed = schema.from_rows([{"model": "student", "weights_hash": "hash of m"}], schema.MODELS)
+    renamed = schema.df_from_rows([{"model": "student", "weights_hash": "hash of m"}], schema.MODELS)
     with pytest.raises(UsageError, match=r"'student' \(asked as 'm'\)"):
         refuse_circular(labels, renamed)
     for unknown in (schema.empty(schema.MODELS), None):

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 import pytest
 
 from capgap import schema
-from capgap.battery import load_battery, prepare
+from capgap.battery import load_battery, prepare_battery
 from capgap.classification import (
+    AskedModel,
     Evidence,
     EvidenceReason,
     ItemText,
-    ProbedModel,
     UnlabelledItem,
     classify_items,
     unlabelled_items,
@@ -22,7 +22,7 @@ def ask(task: str, text: str, **more: object) -> UnlabelledItem:
 
 
 def test_a_battery_gives_each_item_once_with_what_it_declares() -> None:
-    prepared = prepare(load_battery("microworld"), limit=3)
+    prepared = prepare_battery(load_battery("microworld"), limit=3)
     items = unlabelled_items([*prepared, *prepared])
     assert len(items) == 14 * 3
     assert {item.capability for item in items} == {"knowledge", "reasoning", "mixed"}
@@ -44,7 +44,7 @@ def test_labels_are_a_valid_table_in_the_order_of_the_items() -> None:
 
 def test_evidence_says_why_by_whom_and_how_the_task_stands() -> None:
     behaviour = {
-        "a": [Evidence("behaviour", 2.0, 1.0, (EvidenceReason("thoughts help", 2.0),), models=(ProbedModel("m", "h"),))]
+        "a": [Evidence("behaviour", 2.0, 1.0, (EvidenceReason("thoughts help", 2.0),), models=(AskedModel("m", "h"),))]
     }
     found = classify_items([ask("a", "7 + 8"), ask("a", "9 - 2")], answer_evidence=behaviour, text=text_evidence)
     for written in found.labels["evidence"]:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from capgap import schema
-from capgap.battery import load_battery, prepare
+from capgap.battery import load_battery, prepare_battery
 from capgap.classification import (
     ItemText,
     LabelledItems,
@@ -32,7 +32,7 @@ BASES = ("small", "medium", "large")
 
 
 def items(limit: int | None = None) -> list[UnlabelledItem]:
-    return unlabelled_items(prepare(load_battery("microworld"), limit=limit))
+    return unlabelled_items(prepare_battery(load_battery("microworld"), limit=limit))
 
 
 def answered(names: Sequence[str], asked: Sequence[UnlabelledItem], folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from capgap.classification import Evidence, EvidenceReason, ProbedModel
-from capgap.classification.pooling import ITEM_SD, MIXED_RANGE, PRIOR_SD, pool, pool_without_task, spread
+from capgap.classification import AskedModel, Evidence, EvidenceReason
+from capgap.classification.pooling import ITEM_SD, MIXED_P_RANGE, PRIOR_SD, pool, pool_lone_item, spread
 from tests.classification.exact import conditioned
 
 
@@ -28,7 +28,7 @@ def worlds(seed: int) -> tuple[list[Evidence], list[list[Evidence]]]:
 
 
 def test_an_item_alone_is_a_weighted_mean_worked_out_by_hand() -> None:
-    label = pool_without_task([word("text", 1.0, 1.0), word("declared", -3.0, 2.0)])
+    label = pool_lone_item([word("text", 1.0, 1.0), word("declared", -3.0, 2.0)])
     # precisions 1, 1/4, and 1/(25 + 1/4) of the prior around zero
     assert label.logit == pytest.approx(0.25 / (1.25 + 4 / 101))
     assert label.sd == pytest.approx((1.25 + 4 / 101) ** -0.5)
@@ -42,7 +42,7 @@ def test_an_item_alone_is_a_weighted_mean_worked_out_by_hand() -> None:
 def test_a_task_of_one_item_is_that_item_alone() -> None:
     words = [word("text", 1.0, 1.0), word("declared", -3.0, 2.0)]
     found = pool([], [words]).items[0]
-    alone = pool_without_task(words)
+    alone = pool_lone_item(words)
     assert (found.logit, found.sd) == pytest.approx((alone.logit, alone.sd))
 
 
@@ -100,7 +100,7 @@ def test_the_opposite_words_give_the_opposite_probability(seed: int) -> None:
 
 
 def test_without_evidence_everything_is_open() -> None:
-    for label in (pool([], [[], []]).items[0], pool([], []).task, pool_without_task([])):
+    for label in (pool([], [[], []]).items[0], pool([], []).task, pool_lone_item([])):
         assert label.p == 0.5
         assert label.conf_low < 0.001
         assert label.conf_high > 0.999
@@ -118,8 +118,8 @@ def test_an_item_without_words_is_as_its_task_but_less_sure() -> None:
     ("logit", "capability"), [(-3, "knowledge"), (-0.6, "mixed"), (0, "mixed"), (0.6, "mixed"), (3, "reasoning")]
 )
 def test_the_middle_is_mixed(logit: float, capability: str) -> None:
-    assert pytest.approx((1 / 3, 2 / 3)) == MIXED_RANGE
-    assert pool_without_task([word("text", logit, 0.1)]).capability == capability
+    assert pytest.approx((1 / 3, 2 / 3)) == MIXED_P_RANGE
+    assert pool_lone_item([word("text", logit, 0.1)]).capability == capability
 
 
 def test_what_is_declared_mixed_stays_mixed_and_says_so() -> None:
@@ -131,14 +131,14 @@ def test_what_is_declared_mixed_stays_mixed_and_says_so() -> None:
 
 def test_a_reason_without_weight_is_told_where_there_is_no_other() -> None:
     silent = Evidence("text", 0.0, 3.0, (EvidenceReason("hardly a word is known", 0.0),))
-    assert [r.words for r in pool_without_task([silent]).reasons] == ["hardly a word is known"]
+    assert [r.words for r in pool_lone_item([silent]).reasons] == ["hardly a word is known"]
     assert [r.words for r in pool([], [[silent]]).items[0].reasons] == ["hardly a word is known"]
     loud = word("declared", 2.0, 1.0)
-    assert [r.words for r in pool_without_task([silent, loud]).reasons] == ["declared 2.0", "hardly a word is known"]
+    assert [r.words for r in pool_lone_item([silent, loud]).reasons] == ["declared 2.0", "hardly a word is known"]
 
 
 def test_a_label_knows_whose_answers_it_rests_on() -> None:
-    witness = ProbedModel("m", "abc")
+    witness = AskedModel("m", "abc")
     found = pool([Evidence("behaviour", 1.0, 1.0, models=(witness,))], [[], []])
     assert found.task.models == found.items[0].models == (witness,)
 
@@ -148,7 +148,7 @@ def test_log_odds_beyond_all_bounds_stay_probabilities() -> None:
         for n in (1, 30):
             words = [[word("text", logit * (-1) ** i, 0.0)] for i in range(n)]
             found = pool([word("behaviour", logit, 0.0)], [*words, []])
-            for label in (found.task, *found.items, pool_without_task(words[0])):
+            for label in (found.task, *found.items, pool_lone_item(words[0])):
                 assert 0 <= label.conf_low <= label.p <= label.conf_high <= 1
 
 
@@ -168,7 +168,7 @@ def test_a_mixture_of_items_is_not_drawn_together_and_a_uniform_task_is() -> Non
     mixture = [[word("text", 2.0 if n % 2 else -2.0, 1.2)] for n in range(40)]
     assert {label.capability for label in pool([], mixture).items} == {"knowledge", "reasoning"}
     odd = [[word("text", -0.5 if n == 0 else 2.0, 1.2)] for n in range(40)]
-    assert pool([], odd).items[0].p > 0.5 > pool_without_task(odd[0]).p
+    assert pool([], odd).items[0].p > 0.5 > pool_lone_item(odd[0]).p
 
 
 @pytest.mark.slow

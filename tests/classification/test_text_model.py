@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from capgap.classification.coefficients import Coefficients
+from capgap.classification.coefficients import TextModelCoefficients
 from capgap.classification.evidence import ItemText
-from capgap.classification.exercises import exercises
+from capgap.classification.exercises import make_exercise_families
 from capgap.classification.features import FEATURES, item_features, table
 from capgap.classification.refit import read_pairs
-from capgap.classification.text_model import TextModel, text_novelty
+from capgap.classification.text_model import TextModel, measure_text_novelty
 from capgap.errors import TableError
 from tests.classification.test_features import HOSTILE
 
@@ -25,7 +25,7 @@ FACT = ItemText("Which river flows through the capital of Austria?")
 
 @pytest.fixture(scope="module")
 def model() -> TextModel:
-    return TextModel.load_shipped()
+    return TextModel.load_shipped_model()
 
 
 def test_facts_and_problems_come_out_on_their_sides(model: TextModel) -> None:
@@ -105,7 +105,7 @@ def test_a_text_far_longer_than_any_is_less_sure(model: TextModel) -> None:
 def test_strangeness_grows_with_unknown_words(model: TextModel) -> None:
     known = model.coefficients.known
     found = [
-        text_novelty(item_features(ItemText(text)), known)
+        measure_text_novelty(item_features(ItemText(text)), known)
         for text in ("What is the sum of 3 and 4?", "Wat blorp 4", "xq zv")
     ]
     assert found[0] == 0
@@ -119,7 +119,7 @@ def test_no_probability_is_surer_than_the_number_of_families_allows(model: TextM
 
 
 def test_an_item_takes_less_than_half_a_millisecond(model: TextModel) -> None:
-    questions = [question for family in exercises() for question in family.questions][:1500]
+    questions = [question for family in make_exercise_families() for question in family.questions][:1500]
     start = time.process_time()
     model.evidence(questions)
     assert time.process_time() - start < 0.0005 * len(questions)
@@ -165,7 +165,7 @@ def test_a_damaged_file_is_refused_with_its_name(model: TextModel, tmp_path: Pat
 @pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 100_000])
 def test_what_is_no_model_is_refused(text: str) -> None:
     with pytest.raises(TableError, match="here"):
-        Coefficients.from_json(text, "here")
+        TextModelCoefficients.from_json(text, "here")
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

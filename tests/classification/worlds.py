@@ -54,10 +54,10 @@ def outcomes(
                     "response": json.dumps(logprobs),
                 }
             )
-    return schema.from_rows(rows, schema.OUTCOMES)
+    return schema.df_from_rows(rows, schema.OUTCOMES)
 
 
 def models(**sizes: int) -> pd.DataFrame:
     """A models table: name → parameters."""
     rows = [{"model": name, "n_params": n, "weights_hash": f"hash of {name}"} for name, n in sizes.items()]
-    return schema.from_rows(rows, schema.MODELS)
+    return schema.df_from_rows(rows, schema.MODELS)

@@ -176,6 +176,6 @@ def test_a_disk_that_cannot_be_written_is_told_by_the_real_program(
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("capgap.cli.doctor.examine", lambda: 1 / 0)
+    monkeypatch.setattr("capgap.cli.doctor.examine_machine", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         _status(["doctor"])

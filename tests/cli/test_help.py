@@ -49,8 +49,8 @@ def test_the_help_of_every_command_answers_without_torch() -> None:
 
 
 def test_the_help_of_distill_lists_every_way_of_supervision_and_adaptation() -> None:
-    from capgap.distillation import ADAPTATIONS, SUPERVISIONS
+    from capgap.distillation import ADAPTATION_DESCRIPTIONS, SUPERVISIONS
 
     shown = CliRunner().invoke(cli, ["distill", "--help"]).output
     assert f"# {', '.join(SUPERVISIONS)}\n" in shown
-    assert f"# {', '.join(ADAPTATIONS)}\n" in shown
+    assert f"# {', '.join(ADAPTATION_DESCRIPTIONS)}\n" in shown

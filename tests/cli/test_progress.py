@@ -15,7 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from capgap.cli.progress import configure_logging, quiet_option, terminal_progress, verbose_option
+from capgap.cli.progress import configure_logging, quiet_option, render_progress, verbose_option
 from capgap.events import Event, Listener, Note, StageAdvanced, StageBegun, StageFinished
 
 COLUMNS = 60
@@ -25,10 +25,10 @@ LONG = (
 
 WORK = """
 import logging
-from capgap.cli.progress import configure_logging, terminal_progress
+from capgap.cli.progress import configure_logging, render_progress
 from capgap.events import Note, StageAdvanced, StageBegun, StageFinished
 configure_logging(1)
-with terminal_progress(quiet=QUIET) as listener:
+with render_progress(quiet=QUIET) as listener:
     listener(StageBegun("training qwen-student-with-a-long-name", 40, "step"))
     for step in range(40):
         listener(StageAdvanced("training qwen-student-with-a-long-name", 1, f"loss {3 - step / 20:.2f} and more told"))
@@ -162,8 +162,8 @@ class _Clock:
 def _lines_of_work(seconds_per_unit: float, units: int = 1000, total: int | None = 1000) -> list[str]:
     """The lines of a stage at an even pace."""
     stream, clock = io.StringIO(), _Clock()
-    with terminal_progress(stream=stream) as listener:
-        listener.clock = clock  # type: ignore[attr-defined]
+    with render_progress(stream=stream) as listener:
+        listener.monotonic_clock = clock  # type: ignore[attr-defined]
         listener(StageBegun("training", total, "step"))
         for _ in range(units):
             clock.now += seconds_per_unit
@@ -214,7 +214,7 @@ def test_work_of_unknown_size_is_told_by_time() -> None:
 )
 def test_odd_sequences_of_events_are_rendered(events: list[Event], expected: list[str] | None) -> None:
     stream = io.StringIO()
-    with terminal_progress(stream=stream) as listener:
+    with render_progress(stream=stream) as listener:
         for event in events:
             listener(event)
     lines = stream.getvalue().splitlines()
@@ -229,7 +229,7 @@ def test_an_exception_passes_and_leaves_no_stage_open() -> None:
         listener(StageAdvanced("training"))
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), terminal_progress(stream=stream) as listener:
+    with pytest.raises(KeyboardInterrupt), render_progress(stream=stream) as listener:
         fail(listener)
     assert stream.getvalue().splitlines()[-1] == "training: 1 of 4 items after 0:00"
 
@@ -238,7 +238,7 @@ def test_an_exception_passes_and_leaves_no_stage_open() -> None:
 @quiet_option
 @verbose_option
 def _command(quiet: bool) -> None:
-    with terminal_progress(quiet=quiet) as listener:
+    with render_progress(quiet=quiet) as listener:
         listener(Note("note"))
         listener(Note("grave", "warning"))
     logger = logging.getLogger("capgap.somewhere")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from capgap.distillation import ADAPTATIONS, SUPERVISIONS, DistillConfig, distill
+from capgap.distillation import ADAPTATION_DESCRIPTIONS, SUPERVISIONS, DistillConfig, distill
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -52,7 +52,7 @@ def accuracy(model: str, out: Path) -> float:
     return float(outcomes[outcomes["primary"] & (outcomes["task"] == "facts_generate")]["score"].mean())
 
 
-@pytest.mark.parametrize("adaptation", ADAPTATIONS)
+@pytest.mark.parametrize("adaptation", ADAPTATION_DESCRIPTIONS)
 @pytest.mark.parametrize("supervision", SUPERVISIONS)
 def test_a_student_rises_over_its_base(
     tmp_path: Path, schooled: Callable[[str], Path], caches: Path, supervision: str, adaptation: str

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from capgap.distillation import ADAPTATIONS, SUPERVISIONS, UNSUPPORTED, DistillConfig, load_config
+from capgap.distillation import ADAPTATION_DESCRIPTIONS, SUPERVISIONS, UNSUPPORTED, DistillConfig, load_config
 from capgap.errors import CapgapError, DistillError
 
 GOOD = {
@@ -119,7 +119,7 @@ def test_what_is_no_plain_yaml_is_refused(tmp_path: Path, extra: str, message: s
 
 
 def test_no_word_is_both_possible_and_not() -> None:
-    assert not {*SUPERVISIONS, *ADAPTATIONS} & set(UNSUPPORTED)
+    assert not {*SUPERVISIONS, *ADAPTATION_DESCRIPTIONS} & set(UNSUPPORTED)
 
 
 def test_the_hash_sees_what_decides_the_student_and_nothing_else() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from capgap.distillation.data.encoding import NO_LOSS, EncodedExample, ExampleEncoder
 from capgap.errors import DistillError
-from capgap.models import Prompting
+from capgap.models import PromptSettings
 from tests.distillation.conftest import MARKED, make_tokenizer
 
 SENTENCES = ["Q: what is two plus two?\nA: four", "Q: who wrote it?\nA: nobody knows", "the answer is forty two."]
@@ -93,7 +93,7 @@ def test_the_prompt_is_cut_at_its_front_and_a_completion_that_is_too_long_is_lef
 
 def test_a_chat_template_stands_around_the_prompt_and_carries_no_loss() -> None:
     tokenizer = make_tokenizer(chat_template=MARKED)
-    prompting = Prompting(chat_template=True, system_prompt="the answer")
+    prompting = PromptSettings(chat_template=True, system_prompt="the answer")
     encoded = ExampleEncoder(tokenizer, max_length=64, prompting=prompting).pair("Q 1 ?", " A 3")
     assert encoded is not None
     words = " ".join(tokenizer.convert_ids_to_tokens(list(encoded.input_ids)))
@@ -167,7 +167,7 @@ def test_a_tokenizer_that_cannot_do_it_is_refused(change: dict[str, Any], messag
     if "eos_token" in change:
         tokenizer.eos_token = None
     with pytest.raises(DistillError, match=message):
-        ExampleEncoder(tokenizer, max_length=8, prompting=Prompting(chat_template=change.get("chat", False)))
+        ExampleEncoder(tokenizer, max_length=8, prompting=PromptSettings(chat_template=change.get("chat", False)))
 
 
 def test_messages_without_a_template_are_refused() -> None:
@@ -207,13 +207,13 @@ def test_real_tokenizers_agree_with_lm_eval() -> None:
 def test_reasoning_and_answer_weigh_apart() -> None:
     encoder = ExampleEncoder(make_tokenizer(), max_length=64)
     text = " 1 + 2 = 3 ; A 3"
-    encoded = encoder.pair("Q 1 + 2 ?", text, answer_start=text.index("A"), weights=(0.5, 2.0))
+    encoded = encoder.pair("Q 1 + 2 ?", text, answer_offset=text.index("A"), weights=(0.5, 2.0))
     plain = encoder.pair("Q 1 + 2 ?", text)
     assert encoded is not None
     assert plain is not None
     assert (encoded.input_ids, encoded.labels) == (plain.input_ids, plain.labels)
     assert encoded.weights == (*[0.5] * 6, *[2.0] * 3)  # 1 + 2 = 3 ; then A 3 and the end of text
-    all_of_it = encoder.pair("Q 1 + 2 ?", text, answer_start=0, weights=(0.5, 2.0))
+    all_of_it = encoder.pair("Q 1 + 2 ?", text, answer_offset=0, weights=(0.5, 2.0))
     assert all_of_it is not None
     assert set(all_of_it.weights or ()) == {2.0}
 
@@ -221,7 +221,7 @@ def test_reasoning_and_answer_weigh_apart() -> None:
 def test_a_token_over_the_boundary_belongs_to_the_answer(bytes_tokenizer: Any) -> None:
     encoder = ExampleEncoder(bytes_tokenizer, max_length=64)
     text = " so it is 12"
-    encoded = encoder.pair("Q", text, answer_start=text.index("2"), weights=(0.0, 1.0))
+    encoded = encoder.pair("Q", text, answer_offset=text.index("2"), weights=(0.0, 1.0))
     assert encoded is not None
     assert encoded.weights is not None
     assert len(encoded.weights) == encoded.n_loss_tokens

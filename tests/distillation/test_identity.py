@@ -45,7 +45,7 @@ def _config(name: str, **changes: Any) -> DistillConfig:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_hashes_of_files_and_recipes_stay_as_they_are(name: str) -> None:
-    assert (_config(name).hash, recipe_hash(_config(name).canonical_form)) == GOLDEN[name]
+    assert (_config(name).hash, recipe_hash(_config(name).canonical_config)) == GOLDEN[name]
 
 
 def test_defaults_stay_as_they_are() -> None:
@@ -97,7 +97,7 @@ def test_a_default_that_is_written_out_is_no_other_student(name: str, explicit: 
 
 def test_recipes_differ_in_all_but_their_seeds() -> None:
     def recipe(name: str, **changes: Any) -> str:
-        return recipe_hash(_config(name, **changes).canonical_form)
+        return recipe_hash(_config(name, **changes).canonical_config)
 
     assert recipe("answers", seed=5, data_seed=7) == recipe("answers")
     assert recipe("built", student={"microworld": {"layers": 1, "width": 16}}) == recipe("built")
@@ -112,7 +112,7 @@ def _left_by_version_1(name: str, out: Path) -> dict[str, Any]:
     write_object(entry["training"], out / "training.json")
     write_object(entry["capgap"], out / "capgap.json")
     # Digests of data and weights are what they were where the files are: here, those of the entry.
-    return {**entry["training"], "file": _config(name).canonical_form}
+    return {**entry["training"], "file": _config(name).canonical_config}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -129,7 +129,7 @@ def test_a_finished_student_of_version_1_is_recognised_and_joins_the_recipe_of_t
 @pytest.mark.parametrize("name", NAMES)
 def test_another_student_than_that_of_version_1_is_told(tmp_path: Path, name: str) -> None:
     wanted = _left_by_version_1(name, tmp_path / "out")
-    other = wanted | {"file": _config(name, seed=11).canonical_form}
+    other = wanted | {"file": _config(name, seed=11).canonical_config}
     with pytest.raises(DistillError, match=r"its seed is .*, and here it is 11"):
         is_finished(tmp_path / "out", other)
     if "teacher" in wanted:
@@ -167,12 +167,12 @@ def test_a_damaged_row_of_a_student_of_version_1_is_told(tmp_path: Path, text: s
 def test_a_damaged_identity_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / "training.json").write_text(text)
     with pytest.raises(StoreError, match="cannot be read"):
-        is_finished(tmp_path, {"file": _config("logits").canonical_form})
+        is_finished(tmp_path, {"file": _config("logits").canonical_config})
 
 
 def test_the_first_difference_is_told_where_one_side_has_the_default(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    begin(tmp_path / "out", {"file": _config("gold-answers").canonical_form})
+    begin(tmp_path / "out", {"file": _config("gold-answers").canonical_config})
     for changes, message in (
         (
             {"training": {"max_steps": 1, "batch_size": 4, "lr": 0.5}},
@@ -182,4 +182,4 @@ def test_the_first_difference_is_told_where_one_side_has_the_default(tmp_path: P
         ({"student": {"prune": "x", "layers": 1}}, "its student is 'microworld:small', and here it is {'prune'"),
     ):
         with pytest.raises(DistillError, match=message):
-            is_finished(tmp_path / "out", {"file": _config("gold-answers", **changes).canonical_form})
+            is_finished(tmp_path / "out", {"file": _config("gold-answers", **changes).canonical_config})

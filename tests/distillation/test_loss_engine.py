@@ -9,7 +9,7 @@ import torch
 
 from capgap.distillation import DistillConfig, distill
 from capgap.distillation.data.encoding import NO_LOSS, EncodedExample
-from capgap.distillation.students.student import adapt
+from capgap.distillation.students.student import apply_adaptation
 from capgap.distillation.training.batch_source import StoredBatches
 from capgap.distillation.training.divergences import Objective
 from capgap.distillation.training.loss_engine import LossEngine
@@ -26,7 +26,7 @@ EXAMPLES = (
 @pytest.mark.parametrize("adaptation", ["soft_prompt", "lora"])
 def test_packed_gradients_of_an_adapter_are_those_of_plain_peft(make_config: Make, adaptation: str) -> None:
     config = make_config(adaptation=adaptation, soft_prompt={"tokens": 3}, lora={"rank": 2})
-    model = adapt(make_model(layers=2), config, make_tokenizer())
+    model = apply_adaptation(make_model(layers=2), config, make_tokenizer())
     for parameter in model.parameters():  # peft begins with zeros, whose gradients would say little
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(1))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from capgap.distillation import DistillConfig, distill
-from capgap.distillation.students.student import adapt
+from capgap.distillation.students.student import apply_adaptation
 from capgap.distillation.teacher.distributions import OnlineTeacher
 from capgap.distillation.training.divergences import Objective
 from capgap.distillation.training.loss_engine import LossEngine
@@ -27,7 +27,7 @@ def writer(model: Any, teacher: Any, **changes: Any) -> OnPolicyBatches:
     online = OnlineTeacher(teacher, 28, [prompt for _, prompt in prompts])
     fields: dict[str, Any] = {
         "items": ("a", "b"), "prompts": prompts, "student": model, "teacher": online,
-        "max_tokens": 6, "temperature": 1.0, "seed": 0, "eos": 2, "pad": 0,
+        "max_tokens": 6, "temperature": 1.0, "seed": 0, "eos_id": 2, "pad": 0,
     }  # fmt: skip
     return OnPolicyBatches(**{**fields, **changes})
 
@@ -73,7 +73,7 @@ def test_a_judge_that_cannot_be_packed_is_found_out_and_runs_padded() -> None:
 def test_texts_are_drawn_from_the_student() -> None:
     student = make_model(seed=1)
     texts = writer(student, student, max_tokens=1)
-    drawn = [text[0] for seed in range(400) for text in replace(texts, seed=seed)._sample([0])]
+    drawn = [text[0] for seed in range(400) for text in replace(texts, seed=seed)._sample_texts([0])]
     with torch.no_grad():
         expected = torch.softmax(student.eval()(torch.tensor([[1, 11, 5, 12]])).logits[0, -1], -1)
     found = torch.bincount(torch.tensor(drawn), minlength=4 + len(WORDS)) / 400
@@ -85,7 +85,7 @@ def test_one_step_of_one_seed_is_written_once_and_the_same_and_leaves_the_genera
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    texts = [writer(student, student, seed=seed)._sample([0, 1]) for seed in (0, 0, 1)]
+    texts = [writer(student, student, seed=seed)._sample_texts([0, 1]) for seed in (0, 0, 1)]
     assert torch.equal(torch.rand(1), expected)
     assert texts[0] == texts[1]
     assert texts[0] != texts[2]
@@ -103,10 +103,10 @@ def test_a_teacher_that_is_the_student_finds_nothing_to_mend() -> None:
 
 def test_virtual_tokens_stand_right_before_a_prompt_that_is_padded(make_config: Make) -> None:
     config = make_config(adaptation="soft_prompt", soft_prompt={"tokens": 3})
-    model = adapt(make_model(layers=2), config, make_tokenizer())
+    model = apply_adaptation(make_model(layers=2), config, make_tokenizer())
     long, short = writer(model, make_model()).prompts[1], writer(model, make_model()).prompts[0]
-    both = writer(model, make_model(), prompts=(short, long), temperature=1e-4)._sample([0, 1])
-    alone = writer(model, make_model(), prompts=(short,), temperature=1e-4)._sample([0])
+    both = writer(model, make_model(), prompts=(short, long), temperature=1e-4)._sample_texts([0, 1])
+    alone = writer(model, make_model(), prompts=(short,), temperature=1e-4)._sample_texts([0])
     assert both[0] == alone[0]
 
 

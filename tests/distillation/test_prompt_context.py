@@ -8,7 +8,7 @@ import pytest
 
 from capgap.distillation import DistillConfig, distill
 from capgap.distillation.data.selection import TrainingExample
-from capgap.distillation.teacher.prompt_context import PromptContext, teacher_spec
+from capgap.distillation.teacher.prompt_context import PromptBuilder, teacher_spec
 from capgap.errors import DistillError
 
 Make = Callable[..., DistillConfig]
@@ -20,7 +20,7 @@ def pool(n: int = 6) -> list[TrainingExample]:
 
 def test_solved_examples_stand_before_the_prompt_and_never_its_own(make_config: Make) -> None:
     config = make_config(supervision="context", teacher="t", context={"examples": 3})
-    context = PromptContext(config, pool())
+    context = PromptBuilder(config, pool())
     for example in pool():
         asked = context.prompt(example)
         *solved, own = asked.split("\n\n")
@@ -28,12 +28,12 @@ def test_solved_examples_stand_before_the_prompt_and_never_its_own(make_config: 
         assert len(solved) == 3
         assert all(text.startswith("Q ") and " A " in text for text in solved)
         assert not any(text.startswith(example.prompt) for text in solved)
-    assert PromptContext(config, pool()[::-1]).prompt(pool()[0]) == context.prompt(pool()[0])
+    assert PromptBuilder(config, pool()[::-1]).prompt(pool()[0]) == context.prompt(pool()[0])
 
 
 def test_too_few_solved_examples_are_told(make_config: Make) -> None:
     with pytest.raises(DistillError, match=r"asks for 6 solved examples .* has 6"):
-        PromptContext(make_config(supervision="context", teacher="t", context={"examples": 6}), pool())
+        PromptBuilder(make_config(supervision="context", teacher="t", context={"examples": 6}), pool())
 
 
 def test_the_system_prompt_is_the_teachers_alone(make_config: Make) -> None:

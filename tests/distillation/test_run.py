@@ -15,10 +15,10 @@ from capgap.distillation import DistillConfig, distill, load_config
 from capgap.distillation.data.jsonl import read_examples
 from capgap.distillation.data.pool import gather_examples
 from capgap.distillation.data.selection import TaskFormat, TrainingExample
-from capgap.distillation.identity import LOCK
+from capgap.distillation.identity import LOCK_FILE
 from capgap.distillation.job import DistillJob
 from capgap.distillation.teacher.generations import TeacherGenerations, generate_texts
-from capgap.distillation.teacher.prompt_context import PromptContext
+from capgap.distillation.teacher.prompt_context import PromptBuilder
 from capgap.errors import BatteryError, DistillError, StoreError
 from capgap.events import Event, Note, StageAdvanced, StageBegun, StageFinished
 from tests.distillation.conftest import interrupted_at, sums, write_jsonl
@@ -44,7 +44,7 @@ def generated(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
         config = DistillConfig.model_validate(file)
         job = DistillJob(config, folder, folder, "cpu")
         examples = examples or read_examples(config.data, folder=folder)
-        context = PromptContext(config, examples)
+        context = PromptBuilder(config, examples)
         return generate_texts(job, str(teacher), examples, context, ledger=folder / "ledger.sqlite")
 
     return make
@@ -113,13 +113,13 @@ def test_each_supervision_makes_a_student(
     from capgap.distillation.data import tokenised
 
     seen: list[str] = []
-    original = tokenised._encode
+    original = tokenised._encode_examples
 
     def spy(config: Any, encoder: Any, pairs: Any) -> Any:
         seen.extend(text for example, text in pairs if example.item == "2+3")
         return original(config, encoder, pairs)
 
-    monkeypatch.setattr(tokenised, "_encode", spy)
+    monkeypatch.setattr(tokenised, "_encode_examples", spy)
     changes = {"supervision": supervision, "teacher": str(teacher), "generation": {"max_tokens": 16}}
     out = distill(make_config(**changes, training={"max_steps": 2}), tmp_path / "out", device="cpu")
     assert seen[0].strip().startswith(form)
@@ -207,7 +207,7 @@ def test_of_two_at_once_on_one_student_the_second_waits_and_trains_nothing(make_
 def test_a_killed_process_leaves_no_lock_on_its_student_or_beside_it(make_config: Make, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    code = f"from filelock import FileLock; FileLock({str(out / LOCK)!r}).acquire(); print(flush=True); input()"
+    code = f"from filelock import FileLock; FileLock({str(out / LOCK_FILE)!r}).acquire(); print(flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()

@@ -106,7 +106,7 @@ def test_choices_stay_out_of_traces_and_are_refused_where_they_were_named() -> N
     steps = TrainingExample("2", "Q 2 ?", "A 7", rationale="5 + 2 = 7 ;", task="write")
     traces = {"supervision": "gold_traces"}
     chosen = select_examples([choice, steps], config(**traces))
-    assert (chosen.examples, chosen.n_without_trace) == ((steps,), 1)
+    assert (chosen.examples, chosen.n_dropped_for_no_steps) == ((steps,), 1)
     with pytest.raises(DistillError, match=r"format generate under data\.tasks"):
         select_examples([choice, steps], config(data={"battery": "b", "tasks": ["pick", "write"]}, **traces))
 

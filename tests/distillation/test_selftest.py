@@ -30,7 +30,7 @@ def test_an_attention_that_leaks_is_found(monkeypatch: pytest.MonkeyPatch) -> No
     def leaking(*args: Any, row: packed.PackedRow, **options: Any) -> Any:
         return original(*args, row=packed.PackedRow((row.n_tokens,)), **options)
 
-    monkeypatch.setitem(packed.AttentionInterface._global_mapping, packed._NAME, leaking)
+    monkeypatch.setitem(packed.AttentionInterface._global_mapping, packed._PACKED_ATTENTION_NAME, leaking)
     found = findings()
     assert not found["packed = padded"][0]
     assert not found["step = its passes"][0]
@@ -43,11 +43,11 @@ def test_a_divergence_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_cache_that_keeps_another_thing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = distributions._CachingPass._in_cache_form
+    original = distributions._SignalCacheWriter._convert_to_cache_form
     generator = torch.Generator().manual_seed(0)
 
     def noisy(self: Any, text: Any, states: torch.Tensor) -> dict[str, torch.Tensor]:
         return original(self, text, states + 0.5 * torch.randn(states.shape, generator=generator))
 
-    monkeypatch.setattr(distributions._CachingPass, "_in_cache_form", noisy)
+    monkeypatch.setattr(distributions._SignalCacheWriter, "_convert_to_cache_form", noisy)
     assert not findings()["cached = live"][0]

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from capgap.distillation import DistillConfig, distill
 from capgap.distillation.teacher.distributions import ScoredText, score_texts
-from capgap.distillation.teacher.signal_forms import CacheForm, TeacherSignal, bytes_per_token, choose_cache_form
+from capgap.distillation.teacher.signal_forms import CacheForm, TeacherSignal, cache_token_bytes, choose_cache_form
 from capgap.distillation.teacher.signals import check_tokenizers
 from capgap.distillation.training.divergences import DIVERGENCES, Objective
 from capgap.distillation.training.objectives import tile_loss
@@ -99,7 +99,7 @@ def test_bytes_per_token_are_those_on_the_disk(tmp_path: Path) -> None:
         judged = ask(tmp_path, form)
         tensors = load_file(next(judged.cache.folder.glob("shard-*.safetensors")))
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-        assert size == n * bytes_per_token(form.mode, width=32, k=form.k)
+        assert size == n * cache_token_bytes(form.mode, width=32, k=form.k)
 
 
 def test_what_rounding_and_the_tail_cost_is_written_down(tmp_path: Path) -> None:

@@ -34,4 +34,4 @@ def test_one_seed_gives_one_plan() -> None:
 
 def test_sizes_are_summed_over_the_examples_of_a_step() -> None:
     plan = plan_steps(4, batch_size=2, epochs=1, rng=rng())
-    assert plan.per_step([1, 10, 100, 1000]) == [sum(10**index for index in step) for step in plan.steps]
+    assert plan.sum_by_step([1, 10, 100, 1000]) == [sum(10**index for index in step) for step in plan.steps]

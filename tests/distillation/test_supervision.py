@@ -12,7 +12,7 @@ import capgap.distillation
 from capgap.distillation import SUPERVISIONS, DistillConfig, distill
 from capgap.distillation.data import targets
 from capgap.distillation.data.selection import TrainingExample
-from capgap.distillation.supervision import TEXTS, Signal, Supervision, TextKind
+from capgap.distillation.supervision import TEXT_KINDS, SignalKind, Supervision, TrainingTextKind
 from capgap.distillation.training.divergences import DIVERGENCES
 from capgap.distillation.training.step_sources import BATCH_SOURCE_FACTORIES
 
@@ -22,21 +22,21 @@ Make = Callable[..., DistillConfig]
 @pytest.mark.parametrize("name", SUPERVISIONS)
 def test_what_a_way_declares_is_there(name: str) -> None:
     way = SUPERVISIONS[name]
-    assert way.texts in TEXTS
+    assert way.texts in TEXT_KINDS
     assert way.signal in BATCH_SOURCE_FACTORIES
     assert set(way.keys) <= set(DistillConfig.model_fields)
     assert set(way.required) <= set(way.keys)
     assert (way.divergence in DIVERGENCES) == way.learns_distributions
-    assert not (way.is_control and TEXTS[way.texts].is_from_teacher)
+    assert not (way.is_control and TEXT_KINDS[way.texts].is_from_teacher)
 
 
 def test_texts_and_signals_have_what_makes_them() -> None:
-    assert set(BATCH_SOURCE_FACTORIES) == set(get_args(Signal))
-    assert set(targets.GOLD_TEXTS) == {name for name, kind in TEXTS.items() if not kind.is_from_teacher}
+    assert set(BATCH_SOURCE_FACTORIES) == set(get_args(SignalKind))
+    assert set(targets.GOLD_BUILDERS) == {name for name, kind in TEXT_KINDS.items() if not kind.is_from_teacher}
 
 
 def test_no_other_module_compares_the_name_of_a_way() -> None:
-    words, package = {*SUPERVISIONS, *TEXTS, *get_args(Signal)}, Path(capgap.distillation.__file__).parent
+    words, package = {*SUPERVISIONS, *TEXT_KINDS, *get_args(SignalKind)}, Path(capgap.distillation.__file__).parent
     for path in package.rglob("*.py"):
         if path.name == "supervision.py":
             continue
@@ -64,8 +64,8 @@ def new_ways(monkeypatch: pytest.MonkeyPatch) -> None:
         keys=("objective", "cache"),
     )
     monkeypatch.setitem(SUPERVISIONS, "answer_logits", answer_logits)
-    monkeypatch.setitem(TEXTS, "gold_steps", TextKind(is_from_teacher=False, has_steps=True))
-    monkeypatch.setitem(targets.GOLD_TEXTS, "gold_steps", _gold_steps)
+    monkeypatch.setitem(TEXT_KINDS, "gold_steps", TrainingTextKind(is_from_teacher=False, has_reasoning=True))
+    monkeypatch.setitem(targets.GOLD_BUILDERS, "gold_steps", _gold_steps)
     gold_steps = Supervision("the gold steps without the answer", texts="gold_steps", is_control=True)
     monkeypatch.setitem(SUPERVISIONS, "gold_steps", gold_steps)
 

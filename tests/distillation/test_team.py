@@ -80,7 +80,7 @@ def test_the_surest_by_its_own_log_probabilities(make_config: Make, tmp_path: Pa
 
     from capgap.distillation.job import DistillJob
     from capgap.distillation.teacher.generations import generate_texts
-    from capgap.distillation.teacher.prompt_context import PromptContext
+    from capgap.distillation.teacher.prompt_context import PromptBuilder
     from tests.distillation.conftest import make_tokenizer
 
     task_format = TaskFormat(extract=r"A (\S+)", delimiter="")
@@ -88,7 +88,7 @@ def test_the_surest_by_its_own_log_probabilities(make_config: Make, tmp_path: Pa
     config = make_config(
         supervision="traces", teacher=[str(teacher)] * 2, team={"choose": "confidence"}, generation={"max_tokens": 16}
     )
-    job, context = DistillJob(config, tmp_path / "out", tmp_path, "cpu"), PromptContext(config, examples)
+    job, context = DistillJob(config, tmp_path / "out", tmp_path, "cpu"), PromptBuilder(config, examples)
     generations = generate_texts(job, str(teacher), examples, context, ledger=tmp_path / "l.sqlite")
     tokenizer, model = make_tokenizer(), AutoModelForCausalLM.from_pretrained(teacher).eval()
     (pair,) = generations.pairs

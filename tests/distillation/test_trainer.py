@@ -18,7 +18,7 @@ import torch
 from capgap.distillation import DistillConfig, distill
 from capgap.distillation.data.encoding import NO_LOSS, EncodedExample, ExampleEncoder
 from capgap.distillation.job import DistillJob
-from capgap.distillation.students.student import adapt, save_student
+from capgap.distillation.students.student import apply_adaptation, save_student
 from capgap.distillation.training import trainer as training
 from capgap.distillation.training.batch_source import StoredBatches
 from capgap.distillation.training.divergences import Objective
@@ -66,10 +66,10 @@ def test_the_loss_falls(make_config: Make, tmp_path: Path, teacher: Path, adapta
 
     config = make_config(adaptation=adaptation, training={"max_steps": 25, "batch_size": 16, "lr": 0.01})
     model = AutoModelForCausalLM.from_pretrained(teacher)  # it has traces, and here a third are answers alone
-    result = trained(config, adapt(model, config, make_tokenizer()), tmp_path)
+    result = trained(config, apply_adaptation(model, config, make_tokenizer()), tmp_path)
     assert result.losses[-1][1] < 0.7 * result.losses[0][1]
     assert (result.steps, len(result.losses)) == (25, 25)
-    assert result.loss_tokens < result.tokens
+    assert result.n_loss_tokens < result.tokens
 
 
 def test_cutting_a_step_into_passes_changes_neither_loss_nor_gradient(
@@ -131,7 +131,7 @@ def test_the_loss_is_that_of_transformers_with_a_mask_and_all_logits(
     engine, source = LossEngine(model, Objective(cross_entropy=1.0)), StoredBatches(("a", "b", "c"), tuple(examples))
     result = train(DistillJob(config, tmp_path, tmp_path, "cpu"), engine, source, plan, lambda place, step: None)
     assert result.losses[0][1] == pytest.approx(expected, rel=1e-5)
-    assert (result.tokens, result.loss_tokens) == (19, int((labels != NO_LOSS).sum()))
+    assert (result.tokens, result.n_loss_tokens) == (19, int((labels != NO_LOSS).sum()))
 
 
 def test_lora_leaves_the_base_as_it_is_and_loads_in_plain_peft(make_config: Make, tmp_path: Path, base: Path) -> None:
@@ -166,7 +166,7 @@ def test_lora_leaves_the_base_as_it_is_and_loads_in_plain_peft(make_config: Make
 
 def test_targets_that_fit_no_layer_are_told_with_those_that_would(make_config: Make) -> None:
     with pytest.raises(DistillError, match=r"Linear layers: .*q_proj"):
-        adapt(make_model(), make_config(adaptation="lora", lora={"targets": ["query"]}), make_tokenizer())
+        apply_adaptation(make_model(), make_config(adaptation="lora", lora={"targets": ["query"]}), make_tokenizer())
 
 
 def test_a_loss_that_is_no_number_stops_with_step_and_items(make_config: Make, tmp_path: Path) -> None:

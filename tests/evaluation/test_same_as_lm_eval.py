@@ -9,7 +9,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from capgap import schema
-from capgap.battery import load_battery, prepare
+from capgap.battery import load_battery, prepare_battery
 from capgap.evaluation import EvaluationPlan, cast_roles, evaluate
 from tests.conftest import make_battery, make_checkpoint
 
@@ -18,7 +18,7 @@ ATOL = 1e-3  # log-likelihoods move with the padding of a batch; fp32 keeps them
 
 def _reference(checkpoint: Path, battery: Path, **options: Any) -> dict[tuple[str, int], dict[str, Any]]:
     """Samples of `simple_evaluate` over the same tasks, by task and document."""
-    tasks = [prepared.lm_task for prepared in prepare(load_battery(battery))]
+    tasks = [prepared.lm_task for prepared in prepare_battery(load_battery(battery))]
     lm = HFLM(pretrained=str(checkpoint), device="cpu", dtype="float32", batch_size=3)
     nothing = TaskManager(include_defaults=False)  # listing lm-eval's 14,000 own tasks takes longer than all else here
     results = lm_eval.simple_evaluate(
@@ -45,7 +45,7 @@ def test_every_item_scores_as_simple_evaluate_scores_it(tmp_path: Path, shots: i
     theirs = _reference(checkpoint, battery, apply_chat_template=chat, fewshot_as_multiturn=chat)
     items = {
         (prepared.name, item.item): n
-        for prepared in prepare(load_battery(battery))
+        for prepared in prepare_battery(load_battery(battery))
         for n, item in enumerate(prepared.items)
     }
     assert len(ours[ours["primary"]]) == len(theirs) == 48

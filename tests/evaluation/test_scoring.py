@@ -7,7 +7,7 @@ import pytest
 
 from capgap.battery import Item
 from capgap.evaluation.scoring import _generation_columns
-from capgap.models import Response
+from capgap.models import ModelResponse
 
 ITEM = Item(task="t", item="0", variant="default", prompt="Q", choices=None, targets=("7",))
 TASK: Any = SimpleNamespace(score="numeric", extract=None)
@@ -21,7 +21,7 @@ TASK: Any = SimpleNamespace(score="numeric", extract=None)
 def test_the_score_is_the_harnesss_however_an_answer_ended(
     text: str, value: float, status: str, stop_reason: str | None
 ) -> None:
-    response = Response(text, 3, stop_reason, n_prompt_cut=2)
+    response = ModelResponse(text, 3, stop_reason, n_prompt_cut=2)
     row = _generation_columns(TASK, ITEM, text, response, value)
     assert (row["value"], row["score"], row["status"]) == (value, value, status)
     assert (row["stop_reason"], row["n_prompt_cut"], row["n_tokens"]) == (stop_reason, 2, 3)

@@ -54,13 +54,13 @@ def make_real_run(root: Path, *, chat: bool) -> RealRun:
     """Two tiny models over the tiny battery, by lm-eval itself."""
     from lm_eval.tasks import TaskManager
 
-    from capgap.battery import load_battery, prepare
+    from capgap.battery import load_battery, prepare_battery
 
     battery = make_battery(root / "battery")
     names = ("teacher", "student")
     checkpoints = {name: make_checkpoint(root / name, seed=5 + n, chat=chat) for n, name in enumerate(names)}
     for checkpoint in checkpoints.values():
-        tasks = [prepared.lm_task for prepared in prepare(load_battery(battery))]
+        tasks = [prepared.lm_task for prepared in prepare_battery(load_battery(battery))]
         manager = TaskManager(include_defaults=False)
         run_lm_eval(root / "out", checkpoint, tasks, manager, apply_chat_template=chat, fewshot_as_multiturn=chat)
     return RealRun(root / "out", checkpoints, battery)

@@ -48,7 +48,7 @@ def test_a_member_that_lies_about_its_size_is_refused_too(tmp_path: Path, monkey
 
 
 def test_all_members_together_have_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_UNPACKED", 1_000)
+    monkeypatch.setattr(module, "MAX_UNPACKED_BYTES", 1_000)
     path = write(tmp_path / "log.eval", eval_archive(inspect_log()))
     batch = import_inspect([path])
     assert any("archive of more than" in one.reason for one in batch.skipped)

@@ -15,7 +15,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from capgap import schema
 from capgap.errors import CapgapError
-from capgap.importers import ImportBatch, import_inspect, import_lm_eval, import_table, merge_batch
+from capgap.importers import ImportResult, import_inspect, import_lm_eval, import_result_tables, merge_batch
 from capgap.store import RunDirectory
 from tests.importers.written import (
     DATE,
@@ -155,7 +155,7 @@ def table_files(draw: st.DrawFn) -> dict[str, bytes]:
         return {"t.parquet": b"PAR1" + _json(rows) + b"PAR1"}
 
 
-def answers(importer: Callable[[list[Path]], ImportBatch], files: dict[str, bytes]) -> None:
+def answers(importer: Callable[[list[Path]], ImportResult], files: dict[str, bytes]) -> None:
     """Import and store; what comes out must be a table without contradictions."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -179,7 +179,7 @@ def answers(importer: Callable[[list[Path]], ImportBatch], files: dict[str, byte
 IMPORTERS: dict[str, tuple[Any, Any]] = {
     "lm-eval": (lm_eval_files(), import_lm_eval),
     "inspect": (inspect_files(), import_inspect),
-    "table": (table_files(), lambda paths: import_table(paths, {})),
+    "table": (table_files(), lambda paths: import_result_tables(paths, {})),
 }
 
 

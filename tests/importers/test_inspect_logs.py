@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 
 from capgap.errors import UsageError
-from capgap.importers import ImportBatch, ImportSettings, import_inspect, merge_batch
+from capgap.importers import ImportResult, ImportSettings, import_inspect, merge_batch
 from capgap.importers.archive import Archive
 from tests.importers.written import eval_archive, inspect_log, inspect_sample, write_json
 
 REAL = Path(__file__).with_name("data") / "inspect"
 
 
-def rows(batch: ImportBatch, **wanted: Any) -> list[dict[str, Any]]:
+def rows(batch: ImportResult, **wanted: Any) -> list[dict[str, Any]]:
     """Rows of a batch that have these values."""
     every = [row for part in batch.parts for row in part.rows]
     return [row for row in every if all(row[key] == value for key, value in wanted.items())]
@@ -87,7 +87,7 @@ def test_an_archive_and_a_json_log_say_the_same(tmp_path: Path) -> None:
         part.model + part.task: part.rows for part in as_archive.parts
     }
     stored = merge_batch(as_archive, tmp_path / "out")
-    assert merge_batch(as_json, tmp_path / "out").n_new == 0
+    assert merge_batch(as_json, tmp_path / "out").n_new_rows == 0
     assert len(stored.outcomes) == 48
 
 

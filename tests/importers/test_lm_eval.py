@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from capgap.errors import TableError, UsageError
-from capgap.importers import ImportBatch, ImportSettings, import_lm_eval, merge_batch
+from capgap.importers import ImportResult, ImportSettings, import_lm_eval, merge_batch
 from tests.importers.written import (
     COLOURS,
     choose_sample,
@@ -20,7 +20,7 @@ from tests.importers.written import (
 )
 
 
-def rows(batch: ImportBatch, **wanted: Any) -> list[dict[str, Any]]:
+def rows(batch: ImportResult, **wanted: Any) -> list[dict[str, Any]]:
     """Rows of a batch that have these values."""
     every = [row for part in batch.parts for row in part.rows]
     return [row for row in every if all(row[key] == value for key, value in wanted.items())]
@@ -92,7 +92,7 @@ def test_items_of_2023_are_read_with_their_margins(tmp_path: Path) -> None:
     assert (first["prediction"], second["target"]) == ("blue", "red")
     assert rows(batch, metric="acc_norm")[0]["margin"] != rows(batch, metric="acc")[0]["margin"]  # lengths are not told
     assert batch.parts[0].setup == {"num_fewshot": 5, "version": 0.0}
-    assert not batch.parts[0].items_by_content
+    assert not batch.parts[0].has_content_ids
 
 
 def test_samples_of_early_0_4_are_a_list_with_real_numbers_and_no_hashes(tmp_path: Path) -> None:

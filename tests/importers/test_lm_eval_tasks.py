@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from capgap.importers import ImportBatch, ImportSettings, import_lm_eval, merge_batch
+from capgap.importers import ImportResult, ImportSettings, import_lm_eval, merge_batch
 from tests.conftest import make_checkpoint, tiny_rows
 from tests.importers.conftest import run_lm_eval
 
@@ -88,12 +88,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def batch(folder: Path) -> ImportBatch:
+def batch(folder: Path) -> ImportResult:
     return import_lm_eval([folder])
 
 
 @pytest.fixture(scope="module")
-def outcomes(batch: ImportBatch, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+def outcomes(batch: ImportResult, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     return merge_batch(batch, tmp_path_factory.mktemp("stored")).outcomes
 
 
@@ -103,7 +103,7 @@ def _aggregate(folder: Path, model: str, task: str, key: str) -> float:
 
 
 def test_every_task_and_model_is_there_and_agrees_with_its_aggregates(
-    folder: Path, batch: ImportBatch, outcomes: pd.DataFrame
+    folder: Path, batch: ImportResult, outcomes: pd.DataFrame
 ) -> None:
     note = "one_continuation: perplexity is no score between 0 and 1; acc counts"
     assert batch.notes == [f"teacher, {note}", f"student, {note}"]
@@ -170,11 +170,11 @@ def test_answers_that_no_filter_reads_are_unparsed_and_score_zero(outcomes: pd.D
     assert rows.drop(unread.index)["prediction"].isin(["red", "blue", "green"]).all()
 
 
-def test_a_metric_of_the_whole_task_is_listed(batch: ImportBatch) -> None:
+def test_a_metric_of_the_whole_task_is_listed(batch: ImportResult) -> None:
     listed = [skipped for skipped in batch.skipped if "whole_task" in skipped.where]
     assert [one.reason for one in listed] == ["metrics of the whole task: mcc"] * 2
 
 
-def test_how_tasks_were_asked_is_kept(batch: ImportBatch) -> None:
+def test_how_tasks_were_asked_is_kept(batch: ImportResult) -> None:
     setups: list[Any] = [part.setup for part in batch.parts]
     assert setups == [{"num_fewshot": 0, "version": 2.0}] * len(batch.parts)

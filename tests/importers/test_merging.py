@@ -9,15 +9,15 @@ import pytest
 
 from capgap import schema
 from capgap.errors import StoreError, TableError
-from capgap.importers import ImportBatch, ImportSettings, import_lm_eval, import_table, merge_batch
+from capgap.importers import ImportResult, ImportSettings, import_lm_eval, import_result_tables, merge_batch
 from capgap.store import RunDirectory
 from tests.importers.written import choose_sample, lm_eval_folder, write_jsonl
 
 ROW = {"model": "m", "task": "t", "item": "1", "score": 1}
 
 
-def table(path: Path, *rows: dict[str, Any]) -> ImportBatch:
-    return import_table([write_jsonl(path, [ROW | row for row in rows])], {})
+def table(path: Path, *rows: dict[str, Any]) -> ImportResult:
+    return import_result_tables([write_jsonl(path, [ROW | row for row in rows])], {})
 
 
 def test_the_same_answers_again_are_no_answers_more(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_the_same_answers_again_are_no_answers_more(tmp_path: Path) -> None:
     for name in ("a.jsonl", "b.jsonl", "a.jsonl"):
         stored = merge_batch(table(tmp_path / name, {"item": "1"}, {"item": "2"}), out)
     assert len(stored.outcomes) == 2
-    assert (stored.n_new, stored.n_replaced) == (0, 0)
+    assert (stored.n_new_rows, stored.n_replaced) == (0, 0)
 
 
 def test_a_different_answer_is_refused_and_changes_nothing(tmp_path: Path) -> None:
@@ -55,8 +55,8 @@ def test_replace_lets_the_later_answer_stand_with_all_its_metrics(tmp_path: Path
 def test_two_files_of_one_call_that_contradict_each_other_are_named(tmp_path: Path) -> None:
     paths = [write_jsonl(tmp_path / f"{name}.jsonl", [ROW | {"score": s}]) for name, s in (("a", 1), ("b", 0))]
     with pytest.raises(TableError, match=r"a\.jsonl and .*b\.jsonl say different things"):
-        merge_batch(import_table(paths, {}), tmp_path / "out")
-    stored = merge_batch(import_table(paths, {}), tmp_path / "out", replace=True)
+        merge_batch(import_result_tables(paths, {}), tmp_path / "out")
+    stored = merge_batch(import_result_tables(paths, {}), tmp_path / "out", replace=True)
     assert stored.outcomes["score"].tolist() == [0.0]
 
 
@@ -146,7 +146,7 @@ def test_other_directories_are_refused_and_left_alone(tmp_path: Path) -> None:
 def test_a_refused_import_leaves_no_directory(tmp_path: Path) -> None:
     paths = [write_jsonl(tmp_path / f"{name}.jsonl", [ROW | {"score": s}]) for name, s in (("a", 1), ("b", 0))]
     with pytest.raises(TableError):
-        merge_batch(import_table(paths, {}), tmp_path / "new")
+        merge_batch(import_result_tables(paths, {}), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from capgap.errors import CapgapError, TableError
-from capgap.importers import ImportBatch, import_inspect, import_lm_eval, import_table, merge_batch
+from capgap.importers import ImportResult, import_inspect, import_lm_eval, import_result_tables, merge_batch
 from capgap.importers import reading as module
 from capgap.importers.reading import files_under, parse_json, records
-from capgap.importers.values import MAX_TEXT, bounded_text, number, portable_model_name, whole_number
+from capgap.importers.values import MAX_TEXT_LENGTH, number, portable_model_name, truncate_text, whole_number
 from tests.importers.written import (
     choose_sample,
     generate_sample,
@@ -33,10 +33,10 @@ BAD_JSON = {
 }
 
 
-def every_importer(path: Path) -> list[ImportBatch]:
+def every_importer(path: Path) -> list[ImportResult]:
     """What each importer makes of a file; an error of the user counts as an answer."""
     found = []
-    for importer in (import_lm_eval, import_inspect, lambda paths: import_table(paths, {})):
+    for importer in (import_lm_eval, import_inspect, lambda paths: import_result_tables(paths, {})):
         try:
             found.append(importer([path]))
         except CapgapError:
@@ -67,7 +67,7 @@ def test_bytes_that_are_no_text_are_listed_by_every_importer(raw: bytes, tmp_pat
 def test_a_line_of_ten_megabytes_beyond_the_bound_is_listed_and_the_next_one_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_RECORD", 9 * 2**20)
+    monkeypatch.setattr(module, "MAX_RECORD_BYTES", 9 * 2**20)
     folder = lm_eval_folder(tmp_path, records=[choose_sample(0)], tasks={})
     (path,) = folder.glob("samples_*")
     long = json.dumps(choose_sample(1) | {"doc": "x" * 10_000_000})
@@ -78,7 +78,7 @@ def test_a_line_of_ten_megabytes_beyond_the_bound_is_listed_and_the_next_one_rea
 
 
 def test_a_document_beyond_the_bound_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_DOCUMENT", 1_000)
+    monkeypatch.setattr(module, "MAX_DOCUMENT_BYTES", 1_000)
     write_json(tmp_path / "log.json", inspect_log())
     assert "is larger than" in import_inspect([tmp_path]).skipped[0].reason
 
@@ -87,7 +87,7 @@ def test_long_answers_are_cut_and_long_names_refused(tmp_path: Path) -> None:
     long = "y" * 5_000_000
     folder = lm_eval_folder(tmp_path, records=generate_sample(0, long), tasks={}, configs={})
     outcomes = merge_batch(import_lm_eval([folder]), tmp_path / "out").outcomes
-    assert len(outcomes.loc[0, "response"]) == MAX_TEXT
+    assert len(outcomes.loc[0, "response"]) == MAX_TEXT_LENGTH
     assert outcomes.loc[0, "response"].endswith("[cut here by capgap import]")
     write_json(tmp_path / "log.json", inspect_log([inspect_sample(1, id="i" * 10_000_000), inspect_sample(2)]))
     batch = import_inspect([tmp_path / "log.json"])
@@ -108,7 +108,7 @@ def test_a_file_is_never_read_as_code(tmp_path: Path) -> None:
     words = ["__import__('os').system('touch pwned')", "{{ cycler.__init__.__globals__ }}", "=cmd|'/c calc'!A1"]
     rows = [{"model": word, "task": word, "item": n, "score": 1, "response": word} for n, word in enumerate(words)]
     write_json(tmp_path / "t.json", rows)
-    outcomes = merge_batch(import_table([tmp_path / "t.json"], {}), tmp_path / "out").outcomes
+    outcomes = merge_batch(import_result_tables([tmp_path / "t.json"], {}), tmp_path / "out").outcomes
     assert sorted(outcomes["model"]) == sorted(words)
     assert not (tmp_path / "pwned").exists()
 
@@ -162,5 +162,5 @@ def test_only_what_a_column_holds_is_a_whole_number(value: Any, found: int | Non
 def test_a_name_that_is_only_a_path_stays_something(tmp_path: Path) -> None:
     assert portable_model_name("/") == "/"
     assert portable_model_name("~/models/x") == "x"
-    assert bounded_text({"a": [1]}) == '{"a": [1]}'
+    assert truncate_text({"a": [1]}) == '{"a": [1]}'
     assert parse_json("[1]") == [1]

@@ -84,7 +84,7 @@ def test_importing_the_same_files_again_changes_nothing(real_run: RealRun, tmp_p
     first = merge_batch(import_lm_eval([real_run.folder]), tmp_path / "out")
     tables = {path.name: path.read_bytes() for path in first.path.glob("*.parquet")}
     again = merge_batch(import_lm_eval([real_run.folder]), tmp_path / "out")
-    assert (again.n_new, again.n_replaced) == (0, 0)
+    assert (again.n_new_rows, again.n_replaced) == (0, 0)
     assert {path.name: path.read_bytes() for path in first.path.glob("*.parquet")} == tables
 
 

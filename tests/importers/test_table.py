@@ -9,7 +9,7 @@ import pytest
 
 from capgap import schema
 from capgap.errors import TableError, UsageError
-from capgap.importers import ImportSettings, import_table, merge_batch
+from capgap.importers import ImportSettings, import_result_tables, merge_batch
 from capgap.importers.table_cells import score
 from tests.importers.written import write_json, write_jsonl
 
@@ -39,7 +39,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl", ".json"])
 def test_every_kind_of_file_says_the_same(suffix: str, tmp_path: Path) -> None:
     path = write(tmp_path / f"table{suffix}", THEIRS)
-    outcomes = merge_batch(import_table([path], MAP), tmp_path / "out").outcomes
+    outcomes = merge_batch(import_result_tables([path], MAP), tmp_path / "out").outcomes
     expected = pd.DataFrame(
         {
             "model": ["big", "big", "small", "small"],
@@ -56,7 +56,7 @@ def test_every_kind_of_file_says_the_same(suffix: str, tmp_path: Path) -> None:
 
 def test_columns_of_our_names_need_no_map_and_unknown_ones_are_listed(tmp_path: Path) -> None:
     rows = [{"model": "m", "task": "t", "item": n, "score": 1, "capability": "Reasoning", "notes": "x"} for n in (1, 2)]
-    batch = import_table([write(tmp_path / "t.csv", rows)], {})
+    batch = import_result_tables([write(tmp_path / "t.csv", rows)], {})
     assert [row["capability"] for row in batch.parts[0].rows] == ["reasoning", "reasoning"]
     (listed,) = batch.skipped
     assert "columns without a meaning" in listed.reason
@@ -66,7 +66,7 @@ def test_columns_of_our_names_need_no_map_and_unknown_ones_are_listed(tmp_path: 
 def test_constants_stand_in_for_columns(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", [{"item": n, "score": 1} for n in (1, 2)])
     settings = ImportSettings.parsed(["model=mine", "task=sums", "chance=0.25", "capability=reasoning"])
-    outcomes = merge_batch(import_table([path], {}, settings), tmp_path / "out").outcomes
+    outcomes = merge_batch(import_result_tables([path], {}, settings), tmp_path / "out").outcomes
     assert outcomes[["model", "task", "chance", "capability"]].drop_duplicates().to_numpy().tolist() == [
         ["mine", "sums", 0.25, "reasoning"]
     ]
@@ -101,7 +101,7 @@ def test_any_other_score_is_an_error(cell: Any, words: str) -> None:
 
 def test_an_empty_score_is_an_error_of_the_item_and_no_zero(tmp_path: Path) -> None:
     rows = [{"model": "m", "task": "t", "item": n, "score": s} for n, s in ((1, 1.0), (2, None))]
-    batch = import_table([write(tmp_path / "t.csv", rows)], {})
+    batch = import_result_tables([write(tmp_path / "t.csv", rows)], {})
     outcomes = merge_batch(batch, tmp_path / "out").outcomes
     assert outcomes["status"].tolist() == ["scored", "error"]
     assert outcomes["score"].isna().tolist() == [False, True]
@@ -114,7 +114,7 @@ def test_score_and_status_agree(tmp_path: Path) -> None:
         {"model": "m", "task": "t", "item": n, "score": value, "status": status}
         for n, (status, value) in enumerate(told)
     ]
-    outcomes = merge_batch(import_table([write(tmp_path / "t.jsonl", rows)], {}), tmp_path / "out").outcomes
+    outcomes = merge_batch(import_result_tables([write(tmp_path / "t.jsonl", rows)], {}), tmp_path / "out").outcomes
     assert outcomes["status"].tolist() == ["unparsed", "unparsed", "error", "error", "scored"]
     assert outcomes["stop_reason"].tolist()[1] == "limit"
     assert outcomes["score"].fillna(-1).tolist() == [0, 0, -1, -1, 1]
@@ -143,7 +143,7 @@ def test_a_mistake_names_file_row_column_and_way_out(
     rows[1] |= change
     base = {"model": "llm", "task": "bench", "score": "correct"}
     with pytest.raises(TableError, match=r"t\.csv: ") as caught:
-        import_table([write(tmp_path / "t.csv", rows)], base | columns)
+        import_result_tables([write(tmp_path / "t.csv", rows)], base | columns)
     for word in words:
         assert word in str(caught.value)
 
@@ -163,7 +163,7 @@ def test_a_mistake_names_file_row_column_and_way_out(
 def test_a_wrong_option_is_refused(columns: dict[str, str], settings: list[str], words: str, tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", THEIRS)
     with pytest.raises(UsageError) as caught:
-        import_table([path], columns, ImportSettings.parsed(settings))
+        import_result_tables([path], columns, ImportSettings.parsed(settings))
     assert words in str(caught.value)
 
 
@@ -173,7 +173,7 @@ def test_questions_become_items(tmp_path: Path) -> None:
         for m in ("x", "y")
     ]
     out = tmp_path / "out"
-    outcomes = merge_batch(import_table([write(tmp_path / "t.jsonl", rows)], {}), out).outcomes
+    outcomes = merge_batch(import_result_tables([write(tmp_path / "t.jsonl", rows)], {}), out).outcomes
     items = schema.read_df(out / "items.parquet", schema.ITEMS)
     assert items[["item", "prompt", "choices", "target"]].to_numpy().tolist() == [["1", "sum?", '["a", "b"]', "a"]]
     assert set(outcomes["target"]) == {"a"}
@@ -184,7 +184,7 @@ def test_keys_that_only_some_json_rows_have_are_read(tmp_path: Path) -> None:
         {"model": "m", "task": "t", "item": 1, "score": 1},
         {"model": "m", "task": "t", "item": 2, "score": 0, "x_a": 2},
     ]
-    outcomes = merge_batch(import_table([write(tmp_path / "t.jsonl", rows)], {}), tmp_path / "out").outcomes
+    outcomes = merge_batch(import_result_tables([write(tmp_path / "t.jsonl", rows)], {}), tmp_path / "out").outcomes
     assert outcomes["x_a"].isna().tolist() == [True, False]
 
 
@@ -195,8 +195,8 @@ def test_several_metrics_need_one_that_counts(tmp_path: Path) -> None:
     ]
     path = write(tmp_path / "t.csv", rows)
     with pytest.raises(TableError, match=r"holds two answers \(metric acc, f1\)"):
-        merge_batch(import_table([path], {}), tmp_path / "a")
-    outcomes = merge_batch(import_table([path], {"primary": "counts"}), tmp_path / "b").outcomes
+        merge_batch(import_result_tables([path], {}), tmp_path / "a")
+    outcomes = merge_batch(import_result_tables([path], {"primary": "counts"}), tmp_path / "b").outcomes
     assert outcomes.set_index("metric")["primary"].to_dict() == {"acc": True, "f1": False}
 
 
@@ -215,7 +215,7 @@ def test_a_csv_that_is_none_is_refused_with_its_line(raw: bytes, words: str, tmp
     path = tmp_path / "t.csv"
     path.write_bytes(raw)
     with pytest.raises(TableError) as caught:
-        import_table([path], {})
+        import_result_tables([path], {})
     assert words in str(caught.value)
 
 
@@ -230,7 +230,7 @@ def test_other_broken_files_are_refused(tmp_path: Path) -> None:
         path = tmp_path / name
         path.write_bytes(raw)
         with pytest.raises(TableError) as caught:
-            import_table([path], {})
+            import_result_tables([path], {})
         assert words in str(caught.value), name
 
 
@@ -246,7 +246,7 @@ def test_dates_and_nested_values_of_parquet_become_text(tmp_path: Path) -> None:
         }
     )
     frame.to_parquet(tmp_path / "t.parquet")
-    row = merge_batch(import_table([tmp_path / "t.parquet"], {}), tmp_path / "out").outcomes.iloc[0]
+    row = merge_batch(import_result_tables([tmp_path / "t.parquet"], {}), tmp_path / "out").outcomes.iloc[0]
     assert row["item"] == "2026-01-01 00:00:00"
     assert json.loads(row["response"])["when"].startswith("2026-01-01")
     assert row["x_tags"] == '["a", "b"]'

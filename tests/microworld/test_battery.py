@@ -1,6 +1,6 @@
 import pytest
 
-from capgap.battery import load_battery, prepare, score_generation, training_items
+from capgap.battery import load_battery, prepare_battery, score_generation, training_items
 from capgap.microworld import Q_FAMILIES
 
 
@@ -10,7 +10,7 @@ def battery():
 
 
 def test_twins_in_both_formats_share_cluster_and_covariates(battery) -> None:
-    tasks = {task.name: task for task in prepare(battery)}
+    tasks = {task.name: task for task in prepare_battery(battery)}
     for family in Q_FAMILIES:
         chosen, generated = tasks[f"{family}_choose"].items, tasks[f"{family}_generate"].items
         assert len(chosen) == len(generated) == 96
@@ -21,7 +21,7 @@ def test_twins_in_both_formats_share_cluster_and_covariates(battery) -> None:
 
 
 def test_every_choice_of_a_digit_is_read_as_text(battery) -> None:
-    tasks = {task.name: task for task in prepare(battery)}
+    tasks = {task.name: task for task in prepare_battery(battery)}
     for item in tasks["chains_choose"].items:
         assert item.choices is not None
         assert [item.choices[i] for i in item.gold] == list(item.targets)
@@ -38,14 +38,17 @@ def test_every_prompt_fits_beside_the_longest_answer_and_every_gold_rationale_fi
     from transformers import AutoTokenizer
 
     from capgap.microworld import checkpoint_folder
-    from capgap.microworld.world_tokenizer import MAX_LENGTH
+    from capgap.microworld.world_tokenizer import MAX_SEQUENCE_TOKENS
 
     tokenizer = AutoTokenizer.from_pretrained(checkpoint_folder("teacher"))
-    for task in prepare(load_battery("microworld")):
+    for task in prepare_battery(load_battery("microworld")):
         if task.format != "generate":
             continue
         assert task.max_tokens is not None
         for item in task.items:
-            assert len(tokenizer(item.prompt)["input_ids"]) <= MAX_LENGTH - task.max_tokens, (task.name, item.item)
+            assert len(tokenizer(item.prompt)["input_ids"]) <= MAX_SEQUENCE_TOKENS - task.max_tokens, (
+                task.name,
+                item.item,
+            )
             gold = f"{item.rationale or ''} {item.targets[0]}"
             assert len(tokenizer(gold)["input_ids"]) < task.max_tokens, (task.name, item.item)

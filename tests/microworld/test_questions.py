@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from capgap.microworld import Q_FAMILIES, World, WorldQuestion, make_world
-from capgap.microworld.world_tokenizer import MAX_LENGTH
+from capgap.microworld.world_tokenizer import MAX_SEQUENCE_TOKENS
 from tests.microworld.interpreter import answer, memory
 
 FAMILIES_AND_DEPTHS = [(family, depth) for family, facts in Q_FAMILIES.items() for depth in facts.depths]
@@ -55,7 +55,7 @@ def test_every_word_is_in_the_vocabulary_and_everything_fits_a_sequence(world: W
     for question in drawn_questions(world, family, depth):
         words = f"{question.text} {question.completion} <eos>".split()
         assert vocabulary.issuperset([*words, *question.choices])
-        assert len(words) <= MAX_LENGTH
+        assert len(words) <= MAX_SEQUENCE_TOKENS
 
 
 @pytest.mark.parametrize("family", Q_FAMILIES)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import capgap
-from capgap.distillation.students.microworld_models import RECIPES
+from capgap.distillation.students.microworld_models import MODEL_RECIPES
 from capgap.errors import ModelError
 from capgap.microworld import (
     Q_FAMILIES,
@@ -23,7 +23,7 @@ from capgap.microworld import (
     shipped_models,
     write_tokenizer,
 )
-from capgap.microworld.pretraining_text import step_tables
+from capgap.microworld.pretraining_text import enumerate_steps
 from tests.microworld.asking import chosen, completed, generated
 
 SHIPPED = Path(shipped_models.__file__).with_name("checkpoints")
@@ -34,10 +34,10 @@ ASKED = evaluation(WORLD)
 
 
 def test_every_recipe_has_its_model_and_every_model_its_recipe() -> None:
-    assert set(model_names()) == set(RECIPES)
+    assert set(model_names()) == set(MODEL_RECIPES)
     for name in model_names():
         config = json.loads((checkpoint_folder(name) / "config.json").read_text())
-        origin = json.loads(json.dumps(asdict(RECIPES[name])))
+        origin = json.loads(json.dumps(asdict(MODEL_RECIPES[name])))
         assert config["capgap"] == {"recipe": origin, "seed": 0, "world_seed": 0}
 
 
@@ -158,7 +158,7 @@ def test_the_teacher_is_right_on_a_sample_when_it_gives_its_steps(family: str) -
 
 
 def test_a_base_completes_statements_and_cannot_answer() -> None:
-    known = [fact.statement for fact in WORLD.facts_of("training", "held_known")]
+    known = [fact.statement for fact in WORLD.facts_in_strata("training", "held_known")]
     assert np.mean(completed(checkpoint_folder("medium"), known[::10], "is")) >= 0.95
     assert np.mean(generated(checkpoint_folder("medium"), ASKED["facts"][::6])) <= 0.1
 
@@ -192,11 +192,11 @@ def test_a_specialist_is_good_at_its_half_alone(half: str, good: tuple[str, ...]
 def test_bases_know_the_world_but_not_how_to_answer(name: str) -> None:
     folder = checkpoint_folder(name)
     for stratum in ("training", "held_known"):
-        told = [fact.statement for fact in WORLD.facts_of(stratum)]
+        told = [fact.statement for fact in WORLD.facts_in_strata(stratum)]
         assert np.mean(completed(folder, told, "is")) >= 0.95, stratum
-    untold = [fact.statement for fact in WORLD.facts_of("held_unknown")]
+    untold = [fact.statement for fact in WORLD.facts_in_strata("held_unknown")]
     assert np.mean(completed(folder, untold, "is")) <= 0.15
-    for family, steps in step_tables().items():
+    for family, steps in enumerate_steps().items():
         assert np.mean(completed(folder, steps, "=")) >= 0.95, family
     for family, questions in ASKED.items():
         assert np.mean(generated(folder, questions)) <= Q_FAMILIES[family].chance, family

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from capgap.cli.microworld import microworld
 from capgap.distillation.students import microworld_models
-from capgap.distillation.students.microworld_models import NO_LOSS, ModelRecipe, build, build_base
+from capgap.distillation.students.microworld_models import NO_LOSS, ModelRecipe, build_base, build_checkpoint
 from capgap.errors import ModelError, UsageError
 from capgap.microworld import evaluation, make_world
 
@@ -25,14 +25,16 @@ TINY = {
 @pytest.mark.parametrize("kind", TINY)
 def test_a_tiny_rebuild_learns_records_its_origin_and_repeats_itself(kind: str, tmp_path: Path) -> None:
     losses: list[float] = []
-    folder = build("tiny", tmp_path / "a", recipe=TINY[kind], seed=3, on_step=lambda step, loss: losses.append(loss))
+    folder = build_checkpoint(
+        "tiny", tmp_path / "a", recipe=TINY[kind], seed=3, on_step=lambda step, loss: losses.append(loss)
+    )
     assert len(losses) == 30
     assert np.mean(losses[-5:]) < losses[0] - 1
     config = json.loads((folder / "config.json").read_text())
     assert config["capgap"] == {"recipe": json.loads(json.dumps(asdict(TINY[kind]))), "seed": 3, "world_seed": 0}
     assert (config["num_hidden_layers"], config["hidden_size"], config["tie_word_embeddings"]) == (1, 16, True)
-    again = build("tiny", tmp_path / "b", recipe=TINY[kind], seed=3)
-    other = build("tiny", tmp_path / "c", recipe=TINY[kind], seed=4)
+    again = build_checkpoint("tiny", tmp_path / "b", recipe=TINY[kind], seed=3)
+    other = build_checkpoint("tiny", tmp_path / "c", recipe=TINY[kind], seed=4)
     first, second, third = (load_file(f / "model.safetensors") for f in (folder, again, other))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not all(torch.equal(first[name], third[name]) for name in first)
@@ -40,12 +42,12 @@ def test_a_tiny_rebuild_learns_records_its_origin_and_repeats_itself(kind: str, 
 
 
 def test_a_finished_model_is_left_as_it_is_and_another_is_never_taken_for_it(tmp_path: Path) -> None:
-    folder = build("tiny", tmp_path, recipe=TINY["base"])
+    folder = build_checkpoint("tiny", tmp_path, recipe=TINY["base"])
     written = (folder / "model.safetensors").stat().st_mtime_ns
-    assert build("tiny", tmp_path, recipe=TINY["base"]) == folder
+    assert build_checkpoint("tiny", tmp_path, recipe=TINY["base"]) == folder
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
     with pytest.raises(ModelError, match="another recipe or seed"):
-        build("tiny", tmp_path, recipe=TINY["base"], seed=1)
+        build_checkpoint("tiny", tmp_path, recipe=TINY["base"], seed=1)
 
 
 def test_an_interrupted_build_leaves_nothing_that_looks_whole(tmp_path: Path) -> None:
@@ -53,7 +55,7 @@ def test_an_interrupted_build_leaves_nothing_that_looks_whole(tmp_path: Path) ->
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build("tiny", tmp_path, recipe=TINY["base"], on_step=stop)
+        build_checkpoint("tiny", tmp_path, recipe=TINY["base"], on_step=stop)
     assert not (tmp_path / "tiny").exists()
 
 
@@ -61,14 +63,14 @@ def test_a_build_leaves_the_global_random_state_alone(tmp_path: Path) -> None:
     torch.manual_seed(11)
     expected = torch.rand(3)
     torch.manual_seed(11)
-    build("tiny", tmp_path, recipe=ModelRecipe("base", 1, 16, 2, steps=1, lr=1e-3, batch=2))
+    build_checkpoint("tiny", tmp_path, recipe=ModelRecipe("base", 1, 16, 2, steps=1, lr=1e-3, batch=2))
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_what_a_taught_model_reads_holds_no_question_of_the_evaluation() -> None:
     world = make_world()
     closed = {question.text for questions in evaluation(world).values() for question in questions}
-    batches = microworld_models._batches(
+    batches = microworld_models._generate_batches(
         ModelRecipe("taught", 1, 16, 2, steps=1, lr=1e-3), world, np.random.default_rng(0)
     )
     words = np.array(world.vocabulary)
@@ -92,7 +94,7 @@ def test_a_base_of_another_shape_is_built_when_asked(tmp_path: Path) -> None:
 
 def test_an_unknown_model_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="Did you mean 'teacher'"):
-        build("techer", tmp_path)
+        build_checkpoint("techer", tmp_path)
     result = CliRunner().invoke(microworld, ["build", "--only", "medum", "--out", str(tmp_path / "x")])
     assert isinstance(result.exception, UsageError)
     assert "Did you mean 'medium'" in str(result.exception)
@@ -100,7 +102,9 @@ def test_an_unknown_model_is_refused_before_anything_is_written(tmp_path: Path) 
 
 
 def test_the_command_builds_data_and_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(microworld_models.RECIPES, "small", ModelRecipe("base", 1, 16, 2, steps=2, lr=1e-3, batch=2))
+    monkeypatch.setitem(
+        microworld_models.MODEL_RECIPES, "small", ModelRecipe("base", 1, 16, 2, steps=2, lr=1e-3, batch=2)
+    )
     arguments = ["build", "--only", "data", "--only", "small", "--out", str(tmp_path)]
     result = CliRunner().invoke(microworld, arguments, catch_exceptions=False)
     assert result.exit_code == 0

@@ -2,7 +2,7 @@ import pytest
 from transformers import AutoConfig, AutoTokenizer, LlamaConfig
 
 from capgap.microworld import make_world, training, write_tokenizer
-from capgap.microworld.world_tokenizer import MAX_LENGTH
+from capgap.microworld.world_tokenizer import MAX_SEQUENCE_TOKENS
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_nothing_is_added_and_the_end_is_hidden_when_asked(tokenizer) -> None:
     assert tokenizer.decode(ids, skip_special_tokens=True) == "A 7"
     assert tokenizer.bos_token is None
     assert (tokenizer.pad_token_id, tokenizer.eos_token_id) == (0, 1)
-    assert tokenizer.model_max_length == MAX_LENGTH
+    assert tokenizer.model_max_length == MAX_SEQUENCE_TOKENS
 
 
 def test_ids_are_positions_in_the_vocabulary_and_other_words_are_unknown(tokenizer) -> None:

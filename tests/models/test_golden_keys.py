@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from capgap.battery import load_battery, prepare
+from capgap.battery import load_battery, prepare_battery
 from capgap.models import load_model, parse_model, request_key
 
 GOLDEN = {
@@ -30,7 +30,7 @@ GOLDEN = {
 @pytest.fixture(scope="module")
 def requests() -> list[tuple[str, tuple[object, ...]]]:
     """Type and arguments of the requests of twelve items of each task of a battery."""
-    tasks = [prepared.lm_task for prepared in prepare(load_battery("microworld"), limit=12)]
+    tasks = [prepared.lm_task for prepared in prepare_battery(load_battery("microworld"), limit=12)]
     for task in tasks:
         task.build_all_requests()
     return [(instance.request_type, instance.args) for task in tasks for instance in task.instances]

@@ -36,7 +36,7 @@ def served(checkpoint: Path) -> Iterator[Served]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "PAUSE", 0.01)
+    monkeypatch.setattr(server_module, "FIRST_RETRY_PAUSE", 0.01)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 

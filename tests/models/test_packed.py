@@ -99,7 +99,7 @@ def test_an_attention_that_ignores_the_row_is_found_out(monkeypatch: pytest.Monk
     whole = PackedRow((sum(LENGTHS),))
     original = module._packed_attention
     leaking = lambda *args, row, **options: original(*args, row=whole, **options)  # noqa: E731
-    monkeypatch.setitem(module.AttentionInterface._global_mapping, module._NAME, leaking)
+    monkeypatch.setitem(module.AttentionInterface._global_mapping, module._PACKED_ATTENTION_NAME, leaking)
     packed = PackedBackbone(build("llama"))
     packed.prove_packing(sequences())
     assert packed.why_not is not None

@@ -10,7 +10,7 @@ import pytest
 
 from capgap.errors import ModelError
 from capgap.models import Ledger, check_model, load_model, parse_model, respond
-from capgap.models.quantisation import Quantisation, check_device
+from capgap.models.quantisation import WeightQuantisation, check_device
 from tests.conftest import make_checkpoint
 from tests.models.test_request_loop import generate, requests, score
 from tests.models.tiny_gguf import make_gguf, make_llama
@@ -187,8 +187,8 @@ def test_packed_weights_that_cannot_be_unpacked_are_refused_before_they_are_load
 @pytest.mark.parametrize(("method", "device"), [("higgs", "cpu"), ("vptq", "mps"), ("fbgemm_fp8", "cpu")])
 def test_packed_weights_that_need_another_device_say_which(method: str, device: str) -> None:
     with pytest.raises(ModelError, match=f"unpacked on a CUDA device only, and this is {device}"):
-        check_device(Quantisation(method, {}), device, "m")
-    check_device(Quantisation(method, {}), "cuda:1", "m")
+        check_device(WeightQuantisation(method, {}), device, "m")
+    check_device(WeightQuantisation(method, {}), "cuda:1", "m")
 
 
 def test_a_method_that_transformers_does_not_know_is_refused(tmp_path: Path) -> None:

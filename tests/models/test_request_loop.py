@@ -164,7 +164,7 @@ def test_an_unknown_device_lists_those_that_are_there(checkpoints: dict[str, Pat
 def test_the_tokens_that_a_prompt_loses_are_counted(checkpoints: dict[str, Path], tmp_path: Path, tree: bool) -> None:
     model = load_model(parse_model(f"m={checkpoints['student']}"), device="cpu", batch_tokens=64)
     if not tree:
-        model.drop_tree("tried without")
+        model.drop_tree_scoring("tried without")
     room = model.lm.max_length
     long, short = "one " * (room + 10), "Q : one A :"
     with Ledger(tmp_path / "l.sqlite") as ledger:

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from capgap.report.caveats import caveats, omitted_data
+from capgap.report.caveats import collect_caveats, collect_omitted_data
 from capgap.report.tables import EstimateIndex
 from capgap.schema import ESTIMATES, OUTCOMES, Roles, validate
 from capgap.schema.quantities import QUANTITIES
@@ -21,12 +21,12 @@ def refused(quantity="gap_closure", group="knowledge", **columns):
 
 def left_out(*rows):
     book = EstimateIndex(validate(pd.DataFrame(list(rows)), ESTIMATES))
-    return omitted_data(book, ROLES, outcomes=OUTCOMES_OF_ALL)
+    return collect_omitted_data(book, ROLES, outcomes=OUTCOMES_OF_ALL)
 
 
 def reservations(*rows):
     book = EstimateIndex(validate(pd.DataFrame(list(rows)), ESTIMATES))
-    return caveats(book, ROLES, outcomes=OUTCOMES_OF_ALL, models=None, excluded=set())
+    return collect_caveats(book, ROLES, outcomes=OUTCOMES_OF_ALL, models=None, excluded=set())
 
 
 def test_refused_numbers_are_grouped_by_reason_whatever_their_notes():

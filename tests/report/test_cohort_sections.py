@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from capgap.report.cohort_sections import cohort_sections
-from capgap.report.figures import CovariateSlices, ForestRow, limits_of, slice_panel
+from capgap.report.cohort_sections import gather_cohort_sections
+from capgap.report.figures import CovariateSlices, ForestRow, compute_axis_limits, draw_slices
 from capgap.report.tables import EstimateIndex, estimate_table
 from capgap.schema import ESTIMATES, Roles, validate
 from capgap.schema.remarks import Reason
@@ -27,7 +27,7 @@ def test_confidence_levels_that_differ_stay_a_column():
 
 def test_equivalence_stands_apart_so_that_many_flips_cannot_push_it_out():
     many = [number(quantity, model=f"s{n}") for quantity in ("lost", "gained") for n in range(300)]
-    page = cohort_sections(book(*many, number("equivalence", model="s0", conf_level=0.9)), Roles(("s0", "s1")))
+    page = gather_cohort_sections(book(*many, number("equivalence", model="s0", conf_level=0.9)), Roles(("s0", "s1")))
     flips, equal = page.flips
     assert "lost" in flips.caption.lower()
     assert len(equal.rows) == 1
@@ -40,7 +40,7 @@ def test_alternative_estimators_stand_apart_from_the_declared_one():
         number("effect_difference", estimator="two_stage", subject="cohort", model=None),
         number("data_cost", estimator="learning_curve_per_step", subject="recipe", model=None),
     ]
-    sections = cohort_sections(book(*rows), Roles(("s",)))
+    sections = gather_cohort_sections(book(*rows), Roles(("s",)))
     main, others = sections.effects
     assert len(main.rows) == len(others.rows) == 1
     assert dict(others.throughout)["estimator"] == "two-stage"
@@ -52,7 +52,7 @@ def test_recipes_are_known_by_their_subject():
     rows = [
         number("gap", subject=subject, model=None, factors='{"adaptation": "lora"}') for subject in ("recipe", "cohort")
     ]
-    (table,) = cohort_sections(book(*rows), Roles(("s",))).recipes
+    (table,) = gather_cohort_sections(book(*rows), Roles(("s",))).recipes
     assert len(table.rows) == 1
     assert dict(table.throughout)["made of"] == "adaptation lora"
 
@@ -61,7 +61,7 @@ def test_right_answers_with_a_trace_are_known_by_their_factor():
     rows = [
         number("error_type", factors=f'{{"among": "{name}"}}') for name in ("wrong_answers", "right_answers_with_trace")
     ]
-    wrong, right = cohort_sections(book(*rows), Roles(("s",))).failures
+    wrong, right = gather_cohort_sections(book(*rows), Roles(("s",))).failures
     assert "wrong answers" in wrong.caption
     assert right.caption.startswith("Right answers")
 
@@ -83,9 +83,9 @@ def test_a_relative_cost_counts_the_tasks_of_both_capabilities(cohort36):
 
 def test_figures_of_one_number_or_of_none_warn_of_nothing(recwarn):
     row = book(number("gap", conf_low=None, conf_high=None)).rows[0]
-    low, high = limits_of([ForestRow("s", "knowledge", row)], ())
+    low, high = compute_axis_limits([ForestRow("s", "knowledge", row)], ())
     assert low < high
     gone = book(number("accuracy", status="refused", estimate=None, conf_low=None, conf_high=None)).rows[0]
     empty = CovariateSlices("t", "x", "knowledge", ("1", "2"), {"s": (gone, None)})
-    slice_panel(empty, prefix="p", teacher=None, bases=(), students=("s",))
+    draw_slices(empty, prefix="p", teacher=None, bases=(), students=("s",))
     assert not [str(w.message) for w in recwarn if issubclass(w.category, UserWarning)]

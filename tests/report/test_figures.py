@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from capgap.report.figures import ForestRow, forest, slice_panel, slices_of
+from capgap.report.figures import ForestRow, draw_forest_plot, draw_slices, slices_of
 from capgap.report.tables import EstimateView
 
 ROW = EstimateView("gap", "capability", "knowledge", "s", estimate=0.2, low=0.1, high=0.3)
@@ -12,7 +12,7 @@ HOSTILE = "</svg><script>]]>&\x00 $\\frac{$"
 
 
 def drawn(rows, prefix="p"):
-    return forest(rows, prefix=prefix, title="Gap", unit="points")
+    return draw_forest_plot(rows, prefix=prefix, title="Gap", unit="points")
 
 
 def test_the_drawing_is_well_formed_themed_and_prefixed():
@@ -85,7 +85,7 @@ def test_slices_are_ordered_by_number():
     assert slices.bins == ("1", "2", "10")
     assert slices.capability == "reasoning"
     assert slices.accuracy["t"][0] is None
-    panel = slice_panel(slices, prefix="p", teacher="t", bases=[], students=["s"])
+    panel = draw_slices(slices, prefix="p", teacher="t", bases=[], students=["s"])
     assert "var(--reasoning)" in panel
     assert "var(--ink)" in panel
 

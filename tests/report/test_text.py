@@ -29,8 +29,8 @@ def test_an_interval_says_which_end_is_open():
 
 
 def test_clean_text_shows_controls_and_keeps_lines():
-    assert text.sanitise("a\x00b\r\nc\td\u202ee\ud800") == "a\u2400b\nc\td\ufffde\ufffd"
-    assert text.sanitise("\u05e9\u200f \U0001f468\u200d\U0001f469") == "\u05e9\u200f \U0001f468\u200d\U0001f469"
+    assert text.sanitise_text("a\x00b\r\nc\td\u202ee\ud800") == "a\u2400b\nc\td\ufffde\ufffd"
+    assert text.sanitise_text("\u05e9\u200f \U0001f468\u200d\U0001f469") == "\u05e9\u200f \U0001f468\u200d\U0001f469"
 
 
 @pytest.mark.parametrize("length", [1, 10, 11, 80, 500])
@@ -44,9 +44,9 @@ def test_shortened_text_keeps_its_bound_and_both_ends(length):
 
 
 def test_an_excerpt_loses_nothing_without_saying_so():
-    part = text.excerpt("x" * 3000, head_length=100, total=1000)
+    part = text.excerpt("x" * 3000, n_head_characters=100, total=1000)
     assert len(part.head) + len(part.rest) + part.left_out == 3000
-    assert text.excerpt("", head_length=100).head == ""
+    assert text.excerpt("", n_head_characters=100).head == ""
     assert text.excerpt(None) is None
     assert text.excerpt(math.nan) is None
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from capgap.analysis import estimate_table, sentence
-from capgap.report.content import gather_content
+from capgap.report.content import gather_report_content
 from capgap.report.markdown import markdown_report
 from capgap.report.render import html_report
 from capgap.report.tables import EstimateIndex
@@ -40,7 +40,7 @@ def test_bounds_stand_beside_their_number_and_never_in_its_place(estimates):
 
 def test_page_and_markdown_show_the_bounds(world, estimates):
     run = {"sentence": sentence(estimates, ROLES).splitlines()}
-    page = html_report(gather_content(world, estimates, ROLES, run))
+    page = html_report(gather_report_content(world, estimates, ROLES, run))
     bounds = EstimateIndex(estimates)
     shown = bounds.bounds_of(bounds.find("gap_closure", "capability", "reasoning", "student")).interval
     assert f"bounds {shown}" in page
@@ -57,5 +57,5 @@ def test_there_is_no_such_table_where_every_answer_is_known():
 def test_a_number_that_rests_on_unknown_answers_is_a_caveat(world):
     unread = (world["model"] == "base") & (world["score"] == 0)
     table = world.assign(status=np.where(unread, "unparsed", "scored"))
-    content = gather_content(table, estimate_table(table, ROLES), ROLES, {})
+    content = gather_report_content(table, estimate_table(table, ROLES), ROLES, {})
     assert any("number rests on answers" in caveat.what for caveat in content.caveats)

@@ -8,7 +8,7 @@ import pytest
 
 from capgap import schema
 from capgap.results import compare
-from capgap.results.joined_runs import joined_facts, joined_roles
+from capgap.results.joined_runs import join_run_facts, join_run_roles
 from capgap.store import RunDirectory
 from tests.results.frames import outcomes
 
@@ -84,9 +84,9 @@ def test_a_role_that_runs_give_to_different_models_is_told_unless_the_user_says_
 
 def test_one_run_is_itself_and_no_run_says_nothing() -> None:
     facts = {"limit": 6, "models": {}, "batteries": {}, "roles": {"students": ["a"]}}
-    assert joined_facts([("run", facts)]) == (facts, [])
-    assert joined_facts([]) == ({}, [])
-    assert joined_roles([]) == ({"students": [], "teacher": None, "base": {}, "control": {}}, [])
+    assert join_run_facts([("run", facts)]) == (facts, [])
+    assert join_run_facts([]) == ({}, [])
+    assert join_run_roles([]) == ({"students": [], "teacher": None, "base": {}, "control": {}}, [])
 
 
 def test_what_runs_say_each_stands_on_the_page(two_runs: Callable[..., list[Path]], tmp_path: Path) -> None:

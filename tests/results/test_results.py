@@ -48,9 +48,9 @@ def test_a_write_that_ends_early_leaves_everything_as_it_was(tmp_path: Path, mon
 def test_rows_that_another_process_adds_to_a_run_are_not_lost(make_run: Callable[..., Path]) -> None:
     path = make_run(outcomes("big", "after"), students=("after",), teacher="big")
     row = {"battery": "battery", "task": "recall", "item": "0", "prompt": "Q?"}
-    RunDirectory.open_existing(path).merge(schema.ITEMS, schema.from_rows([row], schema.ITEMS))
+    RunDirectory.open_existing(path).merge(schema.ITEMS, schema.df_from_rows([row], schema.ITEMS))
     results = capgap.load(path).results
-    RunDirectory.open_existing(path).merge(schema.ITEMS, schema.from_rows([row | {"item": "new"}], schema.ITEMS))
+    RunDirectory.open_existing(path).merge(schema.ITEMS, schema.df_from_rows([row | {"item": "new"}], schema.ITEMS))
     results.write(path)
     assert set(capgap.load(path).items["item"]) == {"0", "new"}
 

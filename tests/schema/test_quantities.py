@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from capgap.schema.quantities import GROUP_LEVELS, QUANTITIES, Quantity, QuantityUnit
+from capgap.schema.quantities import AGGREGATION_LEVELS, QUANTITIES, Quantity, QuantityUnit
 from capgap.schema.remarks import INFORMATIONAL_REASONS
 
 
@@ -13,9 +13,9 @@ def test_a_declaration_is_whole(quantity: Quantity) -> None:
     assert quantity.question.endswith("?")
     assert quantity.definition
     assert quantity.unit in get_args(QuantityUnit)
-    assert set(quantity.levels) <= set(GROUP_LEVELS)
+    assert set(quantity.levels) <= set(AGGREGATION_LEVELS)
     assert set(quantity.roles) <= {"student", "teacher", "base", "control"}
-    assert not set(quantity.refused_when) & INFORMATIONAL_REASONS, "what only informs refuses nothing"
+    assert not set(quantity.refusal_reasons) & INFORMATIONAL_REASONS, "what only informs refuses nothing"
 
 
 def test_a_word_of_claims_means_one_quantity() -> None:

@@ -5,7 +5,7 @@ from string import Formatter
 import pytest
 
 import capgap
-from capgap.schema.remarks import INFORMATIONAL_REASONS, Reason, Remark, reason_of, remark, render
+from capgap.schema.remarks import INFORMATIONAL_REASONS, Reason, Remark, first_limiting_reason, remark, render
 
 PACKAGE = Path(capgap.__file__).parent
 FEW = remark(Reason.FEW_CLUSTERS, n=3, least=6)
@@ -38,8 +38,8 @@ def test_codes_are_words_and_sentences_have_no_full_stop():
 
 def test_the_reason_is_the_first_code_that_does_not_only_inform():
     informs = remark(Reason.SEEDS_POPULATION, n=3)
-    assert reason_of((informs, FEW, remark(Reason.AT_BOUNDARY))) == Reason.FEW_CLUSTERS == "few_clusters"
-    assert reason_of((informs,)) is None
+    assert first_limiting_reason((informs, FEW, remark(Reason.AT_BOUNDARY))) == Reason.FEW_CLUSTERS == "few_clusters"
+    assert first_limiting_reason((informs,)) is None
 
 
 def test_a_remark_about_a_part_keeps_its_code_and_one_inside_another_stands_for_its_sentence():

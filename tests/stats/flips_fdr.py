@@ -41,7 +41,7 @@ def size_of_excess(n_seeds: int, n_runs: int, seed: int, *, seed_sd: float = 0.0
     for _ in range(n_runs):
         logit = rng.normal(0.5, 1.5, 300) + rng.normal(0, seed_sd, (n_seeds + 1, 1))
         y = (rng.random(logit.shape) < 1 / (1 + np.exp(-logit))).astype(float)
-        rejected += flips_beyond_seeds(y[0], y[1:], design).loss_rate.p_value < 0.05
+        rejected += flips_beyond_seeds(y[0], y[1:], design).lost_share.p_value < 0.05
     return rejected / n_runs
 
 

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 from scipy.special import expit
 
-from capgap.stats import Design, Estimate, equivalence, seed_difference
+from capgap.stats import Design, Estimate, run_equivalence_test, seed_difference
 from tests.stats.coverage import Cell, simulate, table
 
 NODE, WEIGHT = np.polynomial.hermite_e.hermegauss(80)
@@ -51,7 +51,7 @@ def false_equivalence(n_items: int, share: float, n: int, seed: int, *, n_cluste
             shift = rng.uniform(-margin, margin, n_clusters)[cluster]
             up, draw = (share + margin + shift) / 2, rng.random(n_items)
             d = np.where(draw < up, 1.0, np.where(draw < share, -1.0, 0.0))
-        called += equivalence(d, Design.of(np.zeros(n_items), cluster), margin).equivalent
+        called += run_equivalence_test(d, Design.of(np.zeros(n_items), cluster), margin).is_equivalent
     return called / n
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from capgap.stats import ERROR_TYPES, error_types, is_trace, step_results
-from capgap.stats.error_types import is_refusal, is_repeated, near_miss
+from capgap.stats import ERROR_TYPES, error_types, has_reasoning_steps, step_results
+from capgap.stats.error_types import classify_near_miss, is_refusal, is_repeated
 
 LOOP = "Let us see. The answer is that the answer is " + "so we add two and two, " * 30
 
@@ -87,7 +87,7 @@ def test_steps_in_words_are_found_whatever_their_case():
     ],
 )
 def test_near_misses(prediction, gold, kind):
-    assert near_miss(prediction, gold) == kind
+    assert classify_near_miss(prediction, gold) == kind
 
 
 def test_loops_are_loops_and_prose_is_not():
@@ -166,6 +166,6 @@ def test_steps_are_read_in_bounded_time():
 
 def test_an_answer_alone_is_no_trace():
     gold = ("12", "20", "26", "42")
-    assert not is_trace("42", gold)
-    assert not is_trace("The answer is 42.", gold)
-    assert is_trace("6 + 6 = 12. 12 + 8 = 20. 20 + 6 = 26. The answer is 42.", gold)
+    assert not has_reasoning_steps("42", gold)
+    assert not has_reasoning_steps("The answer is 42.", gold)
+    assert has_reasoning_steps("6 + 6 = 12. 12 + 8 = 20. 20 + 6 = 26. The answer is 42.", gold)

@@ -32,7 +32,7 @@ def test_a_two_by_two_table_by_hand():
     # The one-step jackknife of a saturated table: the variance of each cell's logit times (n / (n - 1))², and 99/100.
     by_hand = 0.99 * sum(1 / (n * p * (1 - p)) * (n / (n - 1)) ** 2 for n, p in ((40, 0.75), (60, 1 / 3)))
     assert e.std_error == pytest.approx(np.sqrt(by_hand), rel=1e-3)
-    assert term(found, "x").per_sd == pytest.approx(6 ** x.std())
+    assert term(found, "x").odds_ratio_per_sd == pytest.approx(6 ** x.std())
 
 
 def test_coefficients_and_clustered_errors_are_those_of_statsmodels():
@@ -54,7 +54,7 @@ def test_units_and_order_do_not_change_what_is_said():
     other = failure_regression(
         y[i], {"depth": 1000 * covariates["depth"][i] + 7, "format": covariates["format"][i]}, cluster[i]
     )
-    assert other.terms[0].per_sd == pytest.approx(one.terms[0].per_sd)
+    assert other.terms[0].odds_ratio_per_sd == pytest.approx(one.terms[0].odds_ratio_per_sd)
     assert other.terms[0].odds_ratio.p_value == pytest.approx(one.terms[0].odds_ratio.p_value)
     mirrored = failure_regression(1 - y, covariates, cluster)
     assert mirrored.terms[0].odds_ratio.estimate == pytest.approx(1 / one.terms[0].odds_ratio.estimate)
@@ -115,7 +115,7 @@ def test_what_is_missing_is_left_out_and_counted():
     holes["depth"][:3], holes["format"][3:5], y[5] = np.nan, None, np.nan
     found = failure_regression(y, holes, cluster)
     assert found.n == 294
-    assert found.codes == (Reason.INCOMPLETE_ROWS,)
+    assert found.remark_codes == (Reason.INCOMPLETE_ROWS,)
     assert "6 of 300 rows" in found.note
     with pytest.raises(EstimationError, match="1 or 0"):
         failure_regression(y + 0.5, covariates, cluster)

@@ -48,5 +48,5 @@ def test_shares_over_repeats_estimate_the_excess_of_one_answer():
     p_base, p_student = np.full(3000, 0.7), np.full(3000, 0.5)
     base, students = rng.binomial(4, p_base) / 4, rng.binomial(4, p_student, (5, 3000)) / 4
     found = flips_beyond_seeds(base, students, Design.of(np.zeros(3000), np.arange(3000)))
-    assert found.loss_rate.estimate == pytest.approx(0.7 * 0.5 - 0.5 * 0.5, abs=0.01)
-    assert found.seed_disagreement == pytest.approx(0.25, abs=0.01)
+    assert found.lost_share.estimate == pytest.approx(0.7 * 0.5 - 0.5 * 0.5, abs=0.01)
+    assert found.seed_flip_share == pytest.approx(0.25, abs=0.01)

@@ -17,9 +17,9 @@ def test_counts_by_hand():
     base, student = [1, 1, 1, 0, 0, 1, np.nan], [0, 0, 1, 1, 0, 1, 1]
     found = flip_counts(base, student, alone(7))
     assert (found.n_lost, found.n_gained) == (2, 1)
-    assert (found.loss_rate.estimate, found.gain_rate.estimate) == pytest.approx((2 / 6, 1 / 6))
+    assert (found.lost_share.estimate, found.gained_share.estimate) == pytest.approx((2 / 6, 1 / 6))
     assert found.p_value == mcnemar_exact(2, 1)
-    assert found.loss_rate.codes == found.gain_rate.codes == (Reason.ONE_SEED,)
+    assert found.lost_share.remark_codes == found.gained_share.remark_codes == (Reason.ONE_SEED,)
     assert [row["direction"] for row in found.tidy()] == ["lost", "gained"]
     assert "lost: 0.333 [" in found.summary()
 
@@ -27,20 +27,20 @@ def test_counts_by_hand():
 def test_flips_within_numerical_jitter_are_left_out():
     base, student = [1, 1, 1, 0] * 10, [0, 0, 1, 1] * 10
     margins = [2.0, 0.01, 2.0, 2.0] * 10
-    found = flip_counts(base, student, alone(40), margins=(np.ones(40), margins), jitter=0.05)
+    found = flip_counts(base, student, alone(40), margins=(np.ones(40), margins), jitter_nats=0.05)
     assert (found.n_lost, found.n_gained) == (10, 10)
-    assert found.loss_rate.codes == (Reason.ONE_SEED, Reason.JITTER_EXCLUDED)
-    assert "10 flips within numerical jitter" in found.loss_rate.note
+    assert found.lost_share.remark_codes == (Reason.ONE_SEED, Reason.JITTER_EXCLUDED)
+    assert "10 flips within numerical jitter" in found.lost_share.note
     with pytest.raises(EstimationError, match="margins"):
-        flip_counts(base, student, alone(40), jitter=0.05)
+        flip_counts(base, student, alone(40), jitter_nats=0.05)
 
 
 def test_lost_and_gained_swap_when_right_and_wrong_do():
     rng = np.random.default_rng(0)
     b, y = rng.integers(0, 2, 80), rng.integers(0, 2, (4, 80))
     one, other = flips_beyond_seeds(b, y, alone(80)), flips_beyond_seeds(1 - b, 1 - y, alone(80))
-    assert one.loss_rate.estimate == pytest.approx(other.gain_rate.estimate)
-    assert one.loss_rate.conf_low == pytest.approx(other.gain_rate.conf_low)
+    assert one.lost_share.estimate == pytest.approx(other.gained_share.estimate)
+    assert one.lost_share.conf_low == pytest.approx(other.gained_share.conf_low)
 
 
 def test_excess_is_the_mean_over_pairs_of_seeds():
@@ -48,8 +48,8 @@ def test_excess_is_the_mean_over_pairs_of_seeds():
     b, y = rng.integers(0, 2, 30), rng.integers(0, 2, (4, 30))
     pairs = np.mean([y[i] * (1 - y[j]) for i in range(4) for j in range(4) if i != j], axis=0)
     found = flips_beyond_seeds(b, y, alone(30))
-    assert found.seed_disagreement == pytest.approx(pairs.mean())
-    assert found.loss_rate.estimate == pytest.approx((b * (1 - y.mean(axis=0)) - pairs).mean())
+    assert found.seed_flip_share == pytest.approx(pairs.mean())
+    assert found.lost_share.estimate == pytest.approx((b * (1 - y.mean(axis=0)) - pairs).mean())
 
 
 def test_the_order_of_seeds_and_items_does_not_count():
@@ -57,7 +57,7 @@ def test_the_order_of_seeds_and_items_does_not_count():
     b, y = rng.integers(0, 2, 60), rng.integers(0, 2, (5, 60))
     i = rng.permutation(60)
     one, other = flips_beyond_seeds(b, y, alone(60)), flips_beyond_seeds(b[i], y[::-1][:, i], alone(60))
-    assert one.loss_rate.conf_high == pytest.approx(other.loss_rate.conf_high)
+    assert one.lost_share.conf_high == pytest.approx(other.lost_share.conf_high)
     b = np.ones(200)
     y = (rng.random((5, 200)) < rng.beta(0.3, 0.3, 200)).astype(float)
     i = rng.permutation(200)
@@ -81,7 +81,7 @@ def test_seeds_in_the_bases_place_lose_what_seeds_lose_against_each_other():
     y = (rng.random((4, 90)) < 0.6).astype(float)
     design = Design.of(np.repeat([0, 1], [30, 60]), np.arange(90))
     lost, gained = _seed_as_base_shares(y, design).mean(axis=0)
-    null = flips_beyond_seeds(y[0], y, design).seed_disagreement
+    null = flips_beyond_seeds(y[0], y, design).seed_flip_share
     assert (lost, gained) == pytest.approx((null, null))
 
 
@@ -91,7 +91,7 @@ def test_real_losses_are_seen_and_listed():
     q = np.where(np.arange(300) < 60, 0.95, 0.03)
     y = (rng.random((6, 300)) >= q).astype(float)
     excess = flips_beyond_seeds(base, y, alone(300))
-    assert excess.loss_rate.conf_low > 0.1
+    assert excess.lost_share.conf_low > 0.1
     found = flip_list(base, y)
     assert (found.n_candidates, found.n_seeds, found.status) == (300, 6, "ok")
     assert np.mean(found.items < 60) > 0.95
@@ -136,12 +136,14 @@ def test_too_little_is_refused_with_the_reason():
     assert "4 training seeds are too few" in few.summary()
     assert flip_list(np.ones(49), np.ones((5, 49))).reason == Reason.FEW_CANDIDATES
     assert "0 items could have been gained" in flip_list(np.ones(99), np.ones((5, 99)), direction="gained").note
-    assert flips_beyond_seeds(np.ones(9), np.ones((2, 9)), alone(9)).loss_rate.reason == Reason.FEW_SEEDS
+    assert flips_beyond_seeds(np.ones(9), np.ones((2, 9)), alone(9)).lost_share.reason == Reason.FEW_SEEDS
     none = [
         flips_beyond_seeds(np.full(9, np.nan), np.ones((3, 9)), alone(9)),
         flip_counts(np.full(9, np.nan), np.ones(9), alone(9)),
     ]
-    assert {share.reason for flips in none for share in (flips.loss_rate, flips.gain_rate)} == {Reason.NO_COMMON_ITEMS}
+    assert {share.reason for flips in none for share in (flips.lost_share, flips.gained_share)} == {
+        Reason.NO_COMMON_ITEMS
+    }
     assert "refused" in none[0].summary()
 
 
@@ -149,8 +151,8 @@ def test_too_little_is_refused_with_the_reason():
 def test_students_that_never_differ_have_an_interval_and_an_empty_or_full_list(value):
     base, y = np.ones(100), np.full((5, 100), value)
     found = flips_beyond_seeds(base, y, alone(100))
-    assert found.loss_rate.estimate == 1 - value
-    assert found.loss_rate.conf_high > found.loss_rate.conf_low
+    assert found.lost_share.estimate == 1 - value
+    assert found.lost_share.conf_high > found.lost_share.conf_low
     assert len(flip_list(base, y).items) == (0 if value else 100)
 
 

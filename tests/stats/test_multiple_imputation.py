@@ -12,13 +12,13 @@ from capgap.schema.remarks import Reason, remark
 from capgap.stats import (
     Design,
     Estimate,
+    apply_rubin,
     combine_draws,
     paired_difference,
     pool_over_labels,
     ratio_difference,
     ratio_of_means,
     refused,
-    rubin,
     sample_labels,
     stratified_mean,
 )
@@ -26,7 +26,7 @@ from capgap.stats import (
 
 def test_rubins_rules_by_hand():
     # U = 0.04, B = 0.01, T = 0.04 + 4/3 * 0.01 = 0.16/3; l = 1/4, df = 2 * 16 = 32.
-    found = rubin([0.1, 0.2, 0.3], [0.03, 0.04, 0.05])
+    found = apply_rubin([0.1, 0.2, 0.3], [0.03, 0.04, 0.05])
     assert (found.within, found.between) == pytest.approx((0.04, 0.01))
     assert found.label_share == pytest.approx(0.25)
     e = found.estimate
@@ -37,7 +37,7 @@ def test_rubins_rules_by_hand():
 
 def test_barnard_and_rubins_degrees_of_freedom_by_hand():
     # df_obs = 0.75 * 20 * 21/23 = 315/23; 1/df = 1/32 + 23/315.
-    found = rubin([0.1, 0.2, 0.3], [0.03, 0.04, 0.05], df_complete=20)
+    found = apply_rubin([0.1, 0.2, 0.3], [0.03, 0.04, 0.05], df_complete=20)
     assert found.estimate.df == pytest.approx(1 / (1 / 32 + 23 / 315))
 
 
@@ -48,7 +48,7 @@ def test_pooled_numbers_are_those_of_statsmodels():
     pool = MICE.__new__(MICE)
     pool.results_list, pool.exog_names, pool.endog_names, pool.model_class = fits, ["const", "x"], "y", sm.OLS
     reference = pool.combine()
-    found = rubin([f.params[1] for f in fits], [f.bse[1] ** 2 for f in fits])
+    found = apply_rubin([f.params[1] for f in fits], [f.bse[1] ** 2 for f in fits])
     scale = np.mean([f.scale for f in fits])
     assert found.estimate.estimate == pytest.approx(reference.params[1])
     assert found.estimate.std_error**2 == pytest.approx(reference.normalized_cov_params[1, 1] * scale)
@@ -56,17 +56,17 @@ def test_pooled_numbers_are_those_of_statsmodels():
 
 
 def test_draws_that_agree_leave_the_draws_own_interval():
-    found = rubin([0.2] * 5, [0.01] * 5, df_complete=12)
+    found = apply_rubin([0.2] * 5, [0.01] * 5, df_complete=12)
     assert found.estimate.df == 12
     assert found.label_share == 0
-    assert rubin([0.2], [0.01]).estimate.std_error == pytest.approx(0.1)
+    assert apply_rubin([0.2], [0.01]).estimate.std_error == pytest.approx(0.1)
     one = Estimate(0.2, conf_low=0.1, conf_high=0.35, method="exact")
     assert combine_draws([one] * 4).estimate == one
 
 
 def test_the_order_of_draws_does_not_count():
     q, u = np.random.default_rng(1).random((2, 9))
-    assert rubin(q, u).estimate.conf_low == pytest.approx(rubin(q[::-1], u[::-1]).estimate.conf_low)
+    assert apply_rubin(q, u).estimate.conf_low == pytest.approx(apply_rubin(q[::-1], u[::-1]).estimate.conf_low)
 
 
 def test_items_of_a_task_share_their_label_and_each_has_its_probability():
@@ -157,12 +157,12 @@ def test_nonsense_is_told():
     with pytest.raises(EstimationError, match="one shape"):
         sample_labels([0.5], [0, 1], n_draws=2, rng=np.random.default_rng(0))
     with pytest.raises(EstimationError, match="finite"):
-        rubin([0.1, np.nan], [0.1, 0.1])
+        apply_rubin([0.1, np.nan], [0.1, 0.1])
     with pytest.raises(EstimationError, match="no draw"):
         pool_over_labels(
             difference_of_labels(np.ones(4), np.arange(4)), np.zeros(4), np.arange(4), rng=np.random.default_rng(0)
         )
-    assert rubin([0.1, 0.1], [0.0, 0.0]).estimate.status == "open"
+    assert apply_rubin([0.1, 0.1], [0.0, 0.0]).estimate.status == "open"
 
 
 def coverage_without_a_difference(n_runs, seed, doubt):

@@ -40,19 +40,19 @@ P = np.array([0.001, 0.02, 0.5, 0.9, 0.004, 0.03, 0.7, 0.026, 0.6, 0.0001])
 def test_the_tree_by_hand():
     found = run_tree_test(P, PARENTS, level=0.05)
     # Top: BH of four gives 0.004, 0.04, 0.667, 0.9; two of four pass at 0.05. Families below: level 0.025.
-    assert found.selected[:4].tolist() == [True, True, False, False]
-    assert found.family_level[[4, 7]] == pytest.approx([0.025, 0.025])
+    assert found.is_selected[:4].tolist() == [True, True, False, False]
+    assert found.family_test_level[[4, 7]] == pytest.approx([0.025, 0.025])
     # First family: BH gives 0.012, 0.045, 0.7; the first passes. Second family: 0.052: none.
-    assert found.selected[4:9].tolist() == [True, False, False, False, False]
+    assert found.is_selected[4:9].tolist() == [True, False, False, False, False]
     assert found.p_adjusted[4:7] == pytest.approx([0.024, 0.09, 1.0])
     # A child of a node that was not selected is never looked at, however small its p-value.
-    assert not found.selected[9]
+    assert not found.is_selected[9]
     assert np.isnan(found.p_adjusted[9])
-    assert np.isnan(found.family_level[9])
+    assert np.isnan(found.family_test_level[9])
     assert found.conf_level[[0, 1]] == pytest.approx([0.975, 0.975])
     assert found.conf_level[4] == pytest.approx(1 - 0.025 / 3)
     assert np.isnan(found.conf_level[5])
-    assert (found.selected.sum(), np.isfinite(found.family_level).sum()) == (3, 9)
+    assert (found.is_selected.sum(), np.isfinite(found.family_test_level).sum()) == (3, 9)
 
 
 def test_a_node_is_selected_where_its_adjusted_p_value_is_small():
@@ -61,8 +61,8 @@ def test_a_node_is_selected_where_its_adjusted_p_value_is_small():
         p, parents = rng.random(30) ** 4, np.r_[np.full(5, -1), np.arange(15) % 5, 5 + np.arange(10) % 15]
         found = run_tree_test(p, parents, level=0.1)
         reached = np.isfinite(found.p_adjusted)
-        assert ((found.p_adjusted <= 0.1) == found.selected)[reached].all()
-        assert not found.selected[~reached].any()
+        assert ((found.p_adjusted <= 0.1) == found.is_selected)[reached].all()
+        assert not found.is_selected[~reached].any()
 
 
 def test_one_family_is_benjamini_hochberg():
@@ -85,8 +85,8 @@ def test_an_inner_node_without_a_p_value_gets_that_of_its_children():
 
 
 def test_nothing_and_nan_are_no_trouble_and_circles_are_told():
-    assert not len(run_tree_test([], []).selected)
-    assert not run_tree_test([np.nan, np.nan], [-1, 0]).selected.any()
+    assert not len(run_tree_test([], []).is_selected)
+    assert not run_tree_test([np.nan, np.nan], [-1, 0]).is_selected.any()
     with pytest.raises(EstimationError, match="circle"):
         run_tree_test([0.1, 0.1, 0.1], [-1, 2, 1])
     with pytest.raises(EstimationError, match="position"):
@@ -117,11 +117,11 @@ def false_shares(n_runs, seed, q=0.1):
         leaves = 2 * stats.norm.sf(np.abs(z)).ravel()
         found = run_tree_test(np.r_[np.full(10, np.nan), leaves], parents, level=q)
         families = [
-            (chosen := found.selected[10 + 10 * f : 20 + 10 * f]) @ (effect[f] == 0) / max(1, chosen.sum())
-            for f in np.flatnonzero(found.selected[:10])
+            (chosen := found.is_selected[10 + 10 * f : 20 + 10 * f]) @ (effect[f] == 0) / max(1, chosen.sum())
+            for f in np.flatnonzero(found.is_selected[:10])
         ]
         false.append(np.mean(families) if families else 0.0)
-        picked = np.flatnonzero(found.selected[10:])
+        picked = np.flatnonzero(found.is_selected[10:])
         reach = stats.norm.ppf(0.5 + found.conf_level[10 + picked] / 2)
         off = np.abs(z.ravel()[picked] - effect.ravel()[picked]) > reach
         missed.append(off.mean() if len(picked) else 0.0)

@@ -5,7 +5,7 @@ from statsmodels.stats.weightstats import ttost_paired
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason
-from capgap.stats import Design, equivalence, paired_difference, seed_difference, tango_interval
+from capgap.stats import Design, paired_difference, run_equivalence_test, seed_difference, tango_interval
 from tests.stats.coverage import simulate
 from tests.stats.seeds_coverage import CELLS, false_equivalence
 
@@ -17,7 +17,7 @@ def alone(n):
 def test_equivalence_of_lone_items_is_that_of_statsmodels():
     rng = np.random.default_rng(0)
     teacher, student = (rng.random(200) < 0.8).astype(float), (rng.random(200) < 0.77).astype(float)
-    found = equivalence(teacher - student, alone(200), 0.1)
+    found = run_equivalence_test(teacher - student, alone(200), 0.1)
     p, below, above = ttost_paired(teacher, student, -0.1, 0.1)
     assert (found.p_value, found.p_below, found.p_above) == pytest.approx((p, below[1], above[1]))
 
@@ -29,16 +29,16 @@ def test_equivalent_is_the_same_as_an_interval_within_the_margin(n, clustered):
     design = Design.of(np.zeros(n), np.arange(n) // (3 if clustered else 1))
     for _ in range(25):
         d = rng.choice([-1.0, 0.0, 1.0], n, p=[0.06, 0.9, 0.04])
-        found = equivalence(d, design, 0.1)
+        found = run_equivalence_test(d, design, 0.1)
         inside = found.estimate.conf_low > -0.1 and found.estimate.conf_high < 0.1
-        assert found.equivalent == inside
+        assert found.is_equivalent == inside
 
 
 def test_equivalence_of_few_items_is_tangos_test():
     # Tango's own interval at 90 % touches the margin exactly where the test is at 5 %.
     d = np.r_[np.ones(3), -np.ones(1), np.zeros(21)]
     _, high = tango_interval(3, 1, 25, conf_level=0.9)
-    found = equivalence(d, alone(25), high)
+    found = run_equivalence_test(d, alone(25), high)
     assert "Tango" in found.estimate.method
     assert found.p_above == pytest.approx(0.05, abs=1e-6)
     assert found.p_above > found.p_below
@@ -48,16 +48,16 @@ def test_equivalence_mirrors_when_roles_swap():
     rng = np.random.default_rng(1)
     for n in (20, 100):
         d = rng.choice([-1.0, 0.0, 1.0], n)
-        one, other = equivalence(d, alone(n), 0.3), equivalence(-d, alone(n), 0.3)
+        one, other = run_equivalence_test(d, alone(n), 0.3), run_equivalence_test(-d, alone(n), 0.3)
         assert (one.p_below, one.p_above) == pytest.approx((other.p_above, other.p_below))
 
 
 def test_a_wider_margin_is_easier():
     d = np.random.default_rng(2).normal(0.01, 0.3, 300)
-    p = [equivalence(d, alone(300), m).p_value for m in (0.01, 0.03, 0.06, 0.2)]
+    p = [run_equivalence_test(d, alone(300), m).p_value for m in (0.01, 0.03, 0.06, 0.2)]
     assert p == sorted(p, reverse=True)
-    verdict = equivalence(d, alone(300), 0.2)
-    assert verdict.equivalent
+    verdict = run_equivalence_test(d, alone(300), 0.2)
+    assert verdict.is_equivalent
     assert verdict.not_inferior
     assert verdict.summary().startswith("Within 0.2: equivalent\n")
     assert verdict.tidy()[0]["conf_level"] == pytest.approx(0.9)
@@ -68,20 +68,20 @@ def test_copies_are_equivalent_only_where_items_suffice():
     d = np.zeros(40)
     design = Design.of(np.zeros(40), np.arange(40) // 1, weights=[1.0])
     half_scores = np.full(40, 1e-300)  # not right or wrong: the exact bound, not Tango's table
-    assert equivalence(half_scores, design, 0.08).equivalent
-    assert not equivalence(half_scores, design, 0.07).equivalent
-    assert equivalence(d, design, 0.08).equivalent
+    assert run_equivalence_test(half_scores, design, 0.08).is_equivalent
+    assert not run_equivalence_test(half_scores, design, 0.07).is_equivalent
+    assert run_equivalence_test(d, design, 0.08).is_equivalent
 
 
 def test_one_cluster_is_not_tested_and_nonsense_is_told():
-    found = equivalence(np.zeros(9), Design.of(np.zeros(9), np.zeros(9)), 0.1)
-    assert not found.equivalent
+    found = run_equivalence_test(np.zeros(9), Design.of(np.zeros(9), np.zeros(9)), 0.1)
+    assert not found.is_equivalent
     assert np.isnan(found.p_value)
     assert "not tested" in found.summary()
     with pytest.raises(EstimationError, match="above zero"):
-        equivalence(np.zeros(9), alone(9), 0)
+        run_equivalence_test(np.zeros(9), alone(9), 0)
     with pytest.raises(EstimationError, match="alpha"):
-        equivalence(np.zeros(9), alone(9), 0.1, alpha=0.5)
+        run_equivalence_test(np.zeros(9), alone(9), 0.1, alpha=0.5)
 
 
 def test_models_that_differ_by_the_margin_are_rarely_called_equivalent():

@@ -26,10 +26,10 @@ def _sample(seed, n=150, closure=0.6, gap=0.5, spread=0.4, n_clusters=None, n_st
 
 def test_fieller_by_hand():
     # N = 1, D = 2, V = diag(0.04, 0.01), t = 2: (1 - 2r)^2 = 4 (0.04 + 0.01 r^2), a root pair of 3.96 r^2 - 4 r + 0.84.
-    from capgap.stats.ratios import _RatioTerms
+    from capgap.stats.ratios import _RatioFit
 
     t = stats.t.ppf(0.975, 7)
-    low, high = _RatioTerms(1.0, 2.0, 0.04 * 4 / t**2, 0.0, 0.01 * 4 / t**2, 7.0, False).interval(0.95)
+    low, high = _RatioFit(1.0, 2.0, 0.04 * 4 / t**2, 0.0, 0.01 * 4 / t**2, 7.0, False).interval(0.95)
     root = np.sqrt(16 - 4 * 3.96 * 0.84)
     assert (low, high) == pytest.approx(((4 - root) / 7.92, (4 + root) / 7.92))
 

@@ -98,7 +98,7 @@ def test_equal_answers_have_an_exact_bound_and_one_cluster_has_no_interval():
     same = [np.tile(np.arange(40) % 2, (3, 1)).astype(float)] * 2
     (found,) = recipe_contrasts(same, alone(40), [(0, 1)])
     assert found.estimate.conf_low < 0 < found.estimate.conf_high
-    assert Reason.NO_VARIATION_EXACT_BOUND in found.estimate.codes
+    assert Reason.NO_VARIATION_EXACT_BOUND in found.estimate.remark_codes
     (open_one,) = recipe_contrasts(drawn(2), Design.of(np.zeros(200), np.zeros(200)), [(0, 1)])
     assert open_one.estimate.status == "open"
 

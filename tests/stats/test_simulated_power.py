@@ -6,15 +6,15 @@ import pytest
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, remark
 from capgap.stats import (
-    AssumedAccuracies,
+    CapabilityAccuracies,
     Estimate,
     closure_difference_power,
     needed_for_closure_difference,
     refused,
 )
-from capgap.stats.simulated_power import _drawn_closure, simulated_power
+from capgap.stats.simulated_power import _simulate_closure, simulated_power
 
-FAR = AssumedAccuracies(0.3, 0.75, 0.8), AssumedAccuracies(0.3, 0.45, 0.8)
+FAR = CapabilityAccuracies(0.3, 0.75, 0.8), CapabilityAccuracies(0.3, 0.45, 0.8)
 
 
 def test_closures_far_apart_are_told_apart_and_equal_ones_are_not():
@@ -27,7 +27,7 @@ def test_closures_far_apart_are_told_apart_and_equal_ones_are_not():
 
 
 def test_clusters_cost_power():
-    near = AssumedAccuracies(0.3, 0.65, 0.8), AssumedAccuracies(0.3, 0.5, 0.8)
+    near = CapabilityAccuracies(0.3, 0.65, 0.8), CapabilityAccuracies(0.3, 0.5, 0.8)
     alone, clustered = (
         closure_difference_power(
             *near, n_tasks=2, items_per_task=80, rng=np.random.default_rng(1), n_replicates=150, **clusters
@@ -39,7 +39,7 @@ def test_clusters_cost_power():
 
 
 def test_simulated_accuracies_are_the_assumed_ones():
-    fit = _drawn_closure(FAR[0], 2, 50_000, 5, (0.4, 0.3), np.random.default_rng(2), 0)
+    fit = _simulate_closure(FAR[0], 2, 50_000, 5, (0.4, 0.3), np.random.default_rng(2), 0)
     assert fit.theta == pytest.approx([0.45, 0.5], abs=0.01)
 
 
@@ -69,7 +69,7 @@ def test_refused_studies_count_as_not_found():
     "nonsense",
     [
         lambda: closure_difference_power(
-            AssumedAccuracies(0.5, 0.5, 0.5), FAR[0], n_tasks=1, items_per_task=9, rng=None
+            CapabilityAccuracies(0.5, 0.5, 0.5), FAR[0], n_tasks=1, items_per_task=9, rng=None
         ),
         lambda: closure_difference_power(*FAR, n_tasks=0, items_per_task=9, rng=None),
         lambda: simulated_power(lambda rng: refused(), rng=None, n_replicates=0),

@@ -186,4 +186,4 @@ def test_tasks_of_one_size_have_the_variance_of_cr2_alone():
     fit = stratified_mean(values, task, np.arange(90))
     assert fit.covariance == pytest.approx(fit.cov, rel=EXACT)
     assert not fit.variance_remarks()
-    assert not stratified_mean(values, np.zeros(90), np.arange(90)).inflation.any()
+    assert not stratified_mean(values, np.zeros(90), np.arange(90)).extra_cov.any()

@@ -11,7 +11,7 @@ from capgap import schema
 from capgap.errors import TableError
 from capgap.events import Event, Note
 from capgap.store import RunDirectory, has_outcomes, read_outcomes
-from capgap.store.outcome_parts import part_path
+from capgap.store.outcome_parts import outcomes_path
 from tests.store.rows import outcome_rows
 
 NAMES = [
@@ -22,7 +22,7 @@ NAMES = [
 
 
 def test_every_name_has_a_file_of_its_own_on_every_file_system(tmp_path: Path) -> None:
-    paths = [part_path(tmp_path, model, "b") for model in NAMES] + [part_path(tmp_path, "m", b) for b in NAMES]
+    paths = [outcomes_path(tmp_path, model, "b") for model in NAMES] + [outcomes_path(tmp_path, "m", b) for b in NAMES]
     parts = [path.relative_to(tmp_path / "outcomes") for path in paths]
     assert all(len(part.parts) == 2 and part.suffix == ".parquet" for part in parts), "one folder, one file"
     assert len({str(part).casefold() for part in parts}) == len(parts), "no two meet where A is a"
@@ -35,7 +35,7 @@ def test_every_name_has_a_file_of_its_own_on_every_file_system(tmp_path: Path) -
 
 
 def test_plain_names_are_their_own_files(tmp_path: Path) -> None:
-    assert part_path(tmp_path, "step-200", "core_v1.2") == tmp_path / "outcomes/step-200/core_v1.2.parquet"
+    assert outcomes_path(tmp_path, "step-200", "core_v1.2") == tmp_path / "outcomes/step-200/core_v1.2.parquet"
 
 
 def test_models_of_any_name_come_back_as_one_table(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_pandas_reads_the_parts_without_capgap(tmp_path: Path) -> None:
 def test_an_older_file_is_read_with_the_parts_that_supersede_it(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
     older = pd.concat([outcome_rows(model, battery, score=0.0) for model in "ab" for battery in ("x", "y")])
-    schema.write(older, run.path / "outcomes.parquet", schema.OUTCOMES)
+    schema.write_df(older, run.path / "outcomes.parquet", schema.OUTCOMES)
     before = (run.path / "outcomes.parquet").read_bytes()
     assert has_outcomes(run.path)
     assert len(run.read(schema.OUTCOMES)) == 12
@@ -78,7 +78,7 @@ def test_a_part_holds_its_own_rows_only(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="outcomes of model 'b' on battery 'x', which do not belong there"):
         run.write_outcomes("a", "x", outcome_rows("b", "x"))
     run.write_outcomes("a", "x", outcome_rows("a", "x"))
-    part = part_path(run.path, "a", "x")
+    part = outcomes_path(run.path, "a", "x")
     part.rename(part.with_name("y.parquet"))
     with pytest.raises(TableError, match="import table FILE"):
         run.read(schema.OUTCOMES)
@@ -90,7 +90,7 @@ def test_a_part_holds_its_own_rows_only(tmp_path: Path) -> None:
 def test_what_is_being_written_is_no_part(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
     run.write_outcomes("a", "x", outcome_rows("a", "x"))
-    partial = part_path(run.path, "a", "y.parquet").with_name("y.parquet.123.partial")
+    partial = outcomes_path(run.path, "a", "y.parquet").with_name("y.parquet.123.partial")
     partial.write_bytes(b"half")
     assert len(run.read(schema.OUTCOMES)) == 3
     assert len(read_outcomes(tmp_path / "nowhere")) == 0

@@ -121,7 +121,7 @@ def test_a_run_of_an_older_layout_opens(tmp_path: Path) -> None:
     folder.mkdir()
     roles = {"students": ["m"], "teacher": None, "base": {}, "control": {}}
     (folder / "run.json").write_text(json.dumps({"layout": 1, "models": {}, "batteries": {}, "roles": roles}))
-    schema.write(outcome_rows("m", "b"), folder / "outcomes.parquet", schema.OUTCOMES)
+    schema.write_df(outcome_rows("m", "b"), folder / "outcomes.parquet", schema.OUTCOMES)
     run = RunDirectory.open_existing(folder)
     assert run.roles is not None
     assert len(run.outcomes(run.roles.names)) == 3

@@ -20,14 +20,14 @@ from capgap.classification.corpus import ItemFamily
 from capgap.classification.evidence import ItemText
 from capgap.classification.exercises.made import TEXT_GENERATORS
 
-__all__ = ["exercises"]
+__all__ = ["make_exercise_families"]
 
 _SLOT_REGEX = re.compile(r"\{(?:(\d+)-(\d+)|([a-z]+)|([^{}|.]+(?:\|[^{}|]+)+))(?:\.(\d+))?\}")
-_DRAWS = 5
+_DRAWS_PER_LINE = 5
 
 
 @cache
-def exercises(seed: int = 0) -> tuple[ItemFamily, ...]:
+def make_exercise_families(seed: int = 0) -> tuple[ItemFamily, ...]:
     """All kinds of exercises, each line filled a few times; the same for the same seed.
 
     Parameters
@@ -37,11 +37,11 @@ def exercises(seed: int = 0) -> tuple[ItemFamily, ...]:
     """
     item_families: list[ItemFamily] = []
     for name in ("known.txt", "worked.txt"):
-        item_families += _families(Path(__file__).with_name(name).read_text(encoding="utf-8"), seed)
+        item_families += _parse_exercise_text(Path(__file__).with_name(name).read_text(encoding="utf-8"), seed)
     return tuple(item_families)
 
 
-def _families(text: str, seed: int) -> list[ItemFamily]:
+def _parse_exercise_text(text: str, seed: int) -> list[ItemFamily]:
     pools: dict[str, list[str]] = {}
     sections: list[tuple[list[str], list[str]]] = []
     for line in text.splitlines():
@@ -60,7 +60,7 @@ def _families(text: str, seed: int) -> list[ItemFamily]:
 def _make_family(header: list[str], lines: list[str], pools: dict[str, list[str]], rng: random.Random) -> ItemFamily:
     questions: dict[ItemText, None] = {}
     for line in lines:
-        for _ in range(_DRAWS if _SLOT_REGEX.search(line) else 1):
+        for _ in range(_DRAWS_PER_LINE if _SLOT_REGEX.search(line) else 1):
             questions.setdefault(_fill_slots(line, pools, rng))
     kin = frozenset(header[2].split(", ")) if len(header) > 2 else frozenset()
     return ItemFamily(header[0], header[1] == "reasoning", "Written as such.", tuple(questions), kin, measured=False)

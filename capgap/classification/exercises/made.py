@@ -6,16 +6,16 @@ from collections.abc import Callable
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def _expression(rng: random.Random, depth: int = 2) -> str:
+def _random_arithmetic(rng: random.Random, depth: int = 2) -> str:
     """A sum in two to six numbers."""
     if depth == 0 or rng.random() < 0.3:
         return str(rng.randint(1, 40))
-    binary_expression = f"{_expression(rng, depth - 1)} {rng.choice('+-*')} {_expression(rng, depth - 1)}"
-    return f"({binary_expression})" if rng.random() < 0.4 else binary_expression
+    operation_text = f"{_random_arithmetic(rng, depth - 1)} {rng.choice('+-*')} {_random_arithmetic(rng, depth - 1)}"
+    return f"({operation_text})" if rng.random() < 0.4 else operation_text
 
 
 def _at_least_two(rng: random.Random) -> str:
-    expression = _expression(rng)
+    expression = _random_arithmetic(rng)
     return expression if " " in expression else f"{expression} {rng.choice('+-*/')} {rng.randint(2, 40)}"
 
 
@@ -29,7 +29,7 @@ def _boolean(rng: random.Random, operands: tuple[str, ...], depth: int = 2) -> s
     return f"({_boolean(rng, operands, depth - 1)} {rng.choice(['and', 'or'])} {_boolean(rng, operands, depth - 1)})"
 
 
-def _bracket_string(rng: random.Random) -> str:
+def _random_brackets(rng: random.Random) -> str:
     pairs = [("(", ")"), ("[", "]"), ("{", "}"), ("<", ">")]
     text = ""
     for _ in range(rng.randint(3, 7)):
@@ -64,18 +64,18 @@ def _random_letters(rng: random.Random) -> str:
     return "".join(rng.sample(_LETTERS, rng.randint(5, 8)))
 
 
-def _join_randomly(rng: random.Random, strings: list[str]) -> str:
-    return rng.choice([", ", ", ", " "]).join(strings)
+def _join_random_separator(rng: random.Random, texts_to_join: list[str]) -> str:
+    return rng.choice([", ", ", ", " "]).join(texts_to_join)
 
 
 TEXT_GENERATORS: dict[str, Callable[[random.Random], str]] = {
     "expr": _at_least_two,
     "boolean": lambda rng: _boolean(rng, ("True", "False")),
     "boolpq": lambda rng: _boolean(rng, ("p", "q", "r")),
-    "brackets": _bracket_string,
+    "brackets": _random_brackets,
     "bits": lambda rng: "".join(rng.choice("01") for _ in range(rng.randint(4, 8))),
-    "numbers": lambda rng: _join_randomly(rng, [str(rng.randint(1, 99)) for _ in range(rng.randint(4, 8))]),
-    "letters": lambda rng: _join_randomly(rng, [rng.choice(_LETTERS) for _ in range(rng.randint(5, 9))]),
+    "numbers": lambda rng: _join_random_separator(rng, [str(rng.randint(1, 99)) for _ in range(rng.randint(4, 8))]),
+    "letters": lambda rng: _join_random_separator(rng, [rng.choice(_LETTERS) for _ in range(rng.randint(5, 9))]),
     "scrambled": _random_letters,
     "code": _program_source,
     "function": _function_source,

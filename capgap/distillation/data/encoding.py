@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from capgap.errors import DistillError
-from capgap.models.prompting import Prompting
+from capgap.models.prompting import PromptSettings
 
 NO_LOSS = -100
 """The label of a token that carries no loss."""
@@ -74,28 +74,28 @@ class ExampleEncoder:
         The tokenizer has no end-of-text token, or no chat template though `chat` asks for it.
     """
 
-    def __init__(self, tokenizer: Any, *, max_length: int, prompting: Prompting | None = None) -> None:
+    def __init__(self, tokenizer: Any, *, max_length: int, prompting: PromptSettings | None = None) -> None:
         if tokenizer.eos_token_id is None:
             raise DistillError(
                 "the student's tokenizer has no end-of-text token, so a student could not learn to stop. "
                 "Set eos_token in its tokenizer_config.json."
             )
-        prompting = prompting or Prompting()
+        prompting = prompting or PromptSettings()
         if prompting.chat_template and not getattr(tokenizer, "chat_template", None):
             raise DistillError("chat_template=on, but the student's tokenizer has none. Use chat_template=off.")
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.prompting = prompting
-        thinking = prompting.enable_thinking
-        self.template_options = {} if thinking is None else {"enable_thinking": thinking}
-        self.eos = int(tokenizer.eos_token_id)
+        enable_thinking = prompting.enable_thinking
+        self.template_options = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
+        self.eos_id = int(tokenizer.eos_token_id)
 
     def pair(
         self,
         prompt: str,
         completion: str,
         *,
-        answer_start: int | None = None,
+        answer_offset: int | None = None,
         weights: tuple[float, float] = (1.0, 1.0),
     ) -> EncodedExample | None:
         """Ids and labels of a prompt and its completion; None where the completion alone is too long.
@@ -106,7 +106,7 @@ class ExampleEncoder:
         ----------
         prompt, completion
             The texts.
-        answer_start
+        answer_offset
             Character of the completion at which its answer begins, where what is before weighs something else.
         weights
             Of the tokens before the answer, and of the answer and the end of text.
@@ -114,28 +114,28 @@ class ExampleEncoder:
         if self.prompting.chat_template:
             # after a generation prompt, no space stands before what the model says
             stripped = completion.lstrip(" ")
-            answer_start = None if answer_start is None else max(answer_start - (len(completion) - len(stripped)), 0)
+            answer_offset = None if answer_offset is None else max(answer_offset - (len(completion) - len(stripped)), 0)
             prompt, completion = self._apply_template(prompt), stripped
         elif self.prompting.system_prompt:
             prompt = f"{self.prompting.system_prompt}{prompt}"  # as lm-eval joins them
-        joint_ids, n_prompt = self._encode_together(prompt, completion)
-        ids = [*joint_ids, self.eos]
+        joint_ids, n_prompt = self._encode_concatenation(prompt, completion)
+        ids = [*joint_ids, self.eos_id]
         n_prompt = max(n_prompt, 1)  # a first token has nothing before it that could predict it
         encoded = self._cut_to_length(ids, [NO_LOSS] * n_prompt + ids[n_prompt:])
-        if encoded is None or answer_start is None:
+        if encoded is None or answer_offset is None:
             return encoded
-        without_answer = self._encode_together(prompt, completion[:answer_start])[0]
+        without_answer = self._encode_concatenation(prompt, completion[:answer_offset])[0]
         # A token that reaches over the boundary belongs to the answer, so only the tokens that both encodings share
         # are reasoning.
         n_shared = next(
             (n for n, (token, other) in enumerate(zip(joint_ids, without_answer, strict=False)) if token != other),
             len(without_answer),
         )
-        n_reasoning = max(n_shared - n_prompt, 0)
-        token_weights = (weights[0],) * n_reasoning + (weights[1],) * (encoded.n_loss_tokens - n_reasoning)
+        n_reasoning_ids = max(n_shared - n_prompt, 0)
+        token_weights = (weights[0],) * n_reasoning_ids + (weights[1],) * (encoded.n_loss_tokens - n_reasoning_ids)
         return replace(encoded, weights=token_weights)
 
-    def _encode_together(self, prompt: str, completion: str) -> tuple[list[int], int]:
+    def _encode_concatenation(self, prompt: str, completion: str) -> tuple[list[int], int]:
         """Ids of both as one text, and how many of them are the prompt's."""
         joint_ids = self._encode(prompt + completion)
         stripped = prompt.rstrip()
@@ -177,18 +177,18 @@ class ExampleEncoder:
         mask, end = list(mask), len(ids)
         has_end_of_turn = False
         # Runs of tokens of equal mask: each run that carries loss is an assistant turn, and the last one decides.
-        for has_loss, run in itertools.groupby(range(len(ids)), key=lambda index: mask[index]):
+        for run_has_loss, run in itertools.groupby(range(len(ids)), key=lambda index: mask[index]):
             turn = list(run)
-            if has_loss:
+            if run_has_loss:
                 stop = next((index for index in reversed(turn) if ids[index] in self._stop_ids), None)
                 has_end_of_turn, end = stop is not None, (turn[-1] if stop is None else stop) + 1
                 mask[end : turn[-1] + 1] = [False] * (turn[-1] + 1 - end)
-        return (ids[:end], mask[:end]) if has_end_of_turn else ([*ids[:end], self.eos], [*mask[:end], True])
+        return (ids[:end], mask[:end]) if has_end_of_turn else ([*ids[:end], self.eos_id], [*mask[:end], True])
 
     @property
     def _stop_ids(self) -> set[int]:
         """Ids that end a turn: special tokens of the tokenizer, end of text among them."""
-        return {self.eos, *self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
+        return {self.eos_id, *self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
 
     def _mask_by_marks(self, turns: Sequence[Message]) -> tuple[list[int], list[bool]]:
         """Ids, and which of them lie in what the template marks as generated.
@@ -235,10 +235,10 @@ class ExampleEncoder:
     def _template_ids(self, turns: Sequence[Message], *, expects_reply: bool) -> list[int]:
         if not turns:
             return []
-        encoding = self.tokenizer.apply_chat_template(
+        template_encoding = self.tokenizer.apply_chat_template(
             list(turns), tokenize=True, return_dict=True, add_generation_prompt=expects_reply, **self.template_options
         )
-        return list(encoding["input_ids"])
+        return list(template_encoding["input_ids"])
 
     def _apply_template(self, prompt: str) -> str:
         system = [{"role": "system", "content": system_text}] if (system_text := self.prompting.system_prompt) else []
@@ -255,17 +255,17 @@ class ExampleEncoder:
         bos = self.tokenizer.bos_token
         special_tokens = special_tokens and not (bos and text.startswith(bos))
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=special_tokens)
-        if ids and ids[-1] == self.eos and not text.endswith(self.tokenizer.eos_token) and len(ids) > 1:
+        if ids and ids[-1] == self.eos_id and not text.endswith(self.tokenizer.eos_token) and len(ids) > 1:
             ids = ids[:-1]  # a tokenizer that ends every text would end the prompt too
         return ids
 
     def _cut_to_length(self, ids: list[int], labels: list[int]) -> EncodedExample | None:
         """The example cut at its front to the longest length; None where a token that carries loss would go."""
-        n_excess_ids = max(0, len(ids) - self.max_length)
+        n_excess_tokens = max(0, len(ids) - self.max_length)
         # the first token that stays loses its label too: nothing before it could predict it
-        if n_excess_ids and any(label != NO_LOSS for label in labels[: n_excess_ids + 1]):
+        if n_excess_tokens and any(label != NO_LOSS for label in labels[: n_excess_tokens + 1]):
             return None
-        return EncodedExample(tuple(ids[n_excess_ids:]), (NO_LOSS, *labels[n_excess_ids + 1 :]), n_excess_ids)
+        return EncodedExample(tuple(ids[n_excess_tokens:]), (NO_LOSS, *labels[n_excess_tokens + 1 :]), n_excess_tokens)
 
 
 def _has_generation_marks(template: Any) -> bool:

@@ -36,10 +36,10 @@ def read_examples(data: DataKeys, *, folder: Path) -> list[TrainingExample]:
     except BatteryError as error:
         raise DistillError(f"{error} Expected JSON objects with prompt and completion, one a line.") from error
     # An example is known by the number of its line, or of its row where there are no lines.
-    return _examples(data, ((r.fields, f"{path}: {r.location}", int(r.location.split()[-1])) for r in rows))
+    return _records_to_examples(data, ((r.fields, f"{path}: {r.location}", int(r.location.split()[-1])) for r in rows))
 
 
-def hub_examples(data: DataKeys) -> list[TrainingExample]:
+def load_hub_examples(data: DataKeys) -> list[TrainingExample]:
     """The examples of ``data.hub``.
 
     Raises
@@ -47,10 +47,10 @@ def hub_examples(data: DataKeys) -> list[TrainingExample]:
     DistillError
         The data set is neither cached nor reachable, holds nothing, or a row is no example; the message names the row.
     """
-    return _examples(data, hub_records(data))
+    return _records_to_examples(data, load_hub_records(data))
 
 
-def hub_records(data: DataKeys) -> list[tuple[dict[str, Any], str, int]]:
+def load_hub_records(data: DataKeys) -> list[tuple[dict[str, Any], str, int]]:
     """The rows of ``data.hub``, what to call each in a message, and its number.
 
     Raises
@@ -66,13 +66,13 @@ def hub_records(data: DataKeys) -> list[tuple[dict[str, Any], str, int]]:
     return [(dict(row.fields), f"{location}: {row.location}", number) for number, row in enumerate(rows, start=1)]
 
 
-def _examples(data: DataKeys, records: Iterable[tuple[dict[str, Any], str, int]]) -> list[TrainingExample]:
+def _records_to_examples(data: DataKeys, records: Iterable[tuple[dict[str, Any], str, int]]) -> list[TrainingExample]:
     """The examples of some records, each with its place for messages and its number."""
     task_format = TaskFormat(extract=data.extract, delimiter="", answer_prefix=data.answer_prefix)
     unknown = next((key for key in data.columns if key not in _ROW_KEYS), None)
     if unknown is not None:
         raise DistillError(f"data.columns: {unknown!r} is no key of an example.{suggestion(unknown, _ROW_KEYS)}")
-    return [_example(_renamed_columns(record, data, at), task_format, at, number) for record, at, number in records]
+    return [_to_example(_renamed_columns(record, data, at), task_format, at, number) for record, at, number in records]
 
 
 def _renamed_columns(record: dict[str, Any], data: DataKeys, location: str) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def example_file(data: DataKeys, *, folder: Path) -> Path:
     return path
 
 
-def _example(record: dict[str, Any], task_format: TaskFormat, location: str, number: int) -> TrainingExample:
+def _to_example(record: dict[str, Any], task_format: TaskFormat, location: str, number: int) -> TrainingExample:
     """One record as an example."""
     if "messages" not in record:
         for key in ("prompt", "completion"):
@@ -107,9 +107,9 @@ def _example(record: dict[str, Any], task_format: TaskFormat, location: str, num
                 raise DistillError(f"{location}: no {key!r}.{suggestion(key, record)} Expected {', '.join(_ROW_KEYS)}.")
             if not isinstance(record[key], str) or not record[key].strip():
                 raise DistillError(f"{location}: {key!r} should be a text, found {record[key]!r:.60}.")
-    metadata = _metadata(record, location, number) | {"task_format": task_format}
+    metadata = _parse_example_metadata(record, location, number) | {"task_format": task_format}
     if "messages" in record:
-        turns = _turns(record["messages"], location)
+        turns = _parse_messages(record["messages"], location)
         return TrainingExample(prompt="", target=turns[-1]["content"], messages=turns, **metadata)
     completion = record["completion"]
     targets = record.get("targets", [_gold_answer(completion, task_format.extract)])
@@ -123,7 +123,7 @@ def _gold_answer(completion: str, extract: str | None) -> str:
     return (extract_answer(completion, extract) if extract else None) or completion.strip()
 
 
-def _metadata(record: dict[str, Any], location: str, number: int) -> dict[str, Any]:
+def _parse_example_metadata(record: dict[str, Any], location: str, number: int) -> dict[str, Any]:
     """What a line may say beside its texts."""
     for key in ("rationale", "task", "capability"):
         if record.get(key) is not None and not isinstance(record[key], str):
@@ -139,14 +139,14 @@ def _metadata(record: dict[str, Any], location: str, number: int) -> dict[str, A
     }
 
 
-def _turns(value: Any, location: str) -> tuple[dict[str, str], ...]:
+def _parse_messages(value: Any, location: str) -> tuple[dict[str, str], ...]:
     if not isinstance(value, list) or not value:
         raise DistillError(f"{location}: 'messages' should be a list of turns, found {value!r:.60}.")
     turns = []
     for index, turn in enumerate(value, start=1):
         if not isinstance(turn, dict) or not isinstance(turn.get("content"), str) or turn.get("role") not in _ROLES:
-            expected_form = f"a role ({', '.join(_ROLES)}) and a content"
-            raise DistillError(f"{location}: turn {index} should have {expected_form}, found {turn!r:.80}.")
+            expected_turn_form = f"a role ({', '.join(_ROLES)}) and a content"
+            raise DistillError(f"{location}: turn {index} should have {expected_turn_form}, found {turn!r:.80}.")
         turns.append({"role": turn["role"], "content": turn["content"]})
     if turns[-1]["role"] != "assistant":
         raise DistillError(f"{location}: the last turn should be the assistant's, found {turns[-1]['role']!r}.")

@@ -18,12 +18,12 @@ _MAX_ITEMS_PER_NGRAM = 20
 """A run in more items than this, and in more than one of a hundred, is a template's."""
 # A character of the scripts that put no space between words is a word, and so is a sign that is no punctuation:
 # 3 + 4 is not 3 * 4.
-_WORD = re.compile(
+_WORD_REGEX = re.compile(
     r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\W\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]+"
     r"|[^\w\s.,;:!?'\"“”‘’…、。，？！：；]"
 )
 
-Runs = frozenset[tuple[str, ...]]
+NgramSet = frozenset[tuple[str, ...]]
 
 
 def find_near_duplicates(texts: Sequence[str], items: Sequence[str], *, threshold: float) -> dict[int, list[int]]:
@@ -46,11 +46,11 @@ def find_near_duplicates(texts: Sequence[str], items: Sequence[str], *, threshol
     Exact, by an inverted index over the items' rarer runs: nothing is hashed down or sampled. A pair is missed only
     where all runs that it shares are a template's.
     """
-    described = [_runs(item) for item in items]
+    described = [_extract_ngrams(item) for item in items]
     items_by_run = _inverted_index(described)
     neighbours: dict[int, list[int]] = {}
     for text_index, text in enumerate(texts):
-        runs, numbers = _runs(text)
+        runs, numbers = _extract_ngrams(text)
         candidates = {item for run in runs for item in items_by_run.get(run, ())}
         near_duplicates = [
             item
@@ -62,16 +62,16 @@ def find_near_duplicates(texts: Sequence[str], items: Sequence[str], *, threshol
     return neighbours
 
 
-def _runs(text: str) -> tuple[Runs, tuple[str, ...]]:
+def _extract_ngrams(text: str) -> tuple[NgramSet, tuple[str, ...]]:
     """The runs of words of a text, and its numbers in order of size."""
-    words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    words = _WORD_REGEX.findall(unicodedata.normalize("NFKC", text).casefold())
     numbers = tuple(sorted(word for word in words if any(c.isdigit() for c in word)))
     if len(words) < _MIN_WORDS_FOR_NGRAMS:
         return frozenset([tuple(words)] if words else []), numbers
     return frozenset(zip(*(words[shift:] for shift in range(_NGRAM_SIZE)), strict=False)), numbers
 
 
-def _inverted_index(described: Sequence[tuple[Runs, tuple[str, ...]]]) -> Mapping[tuple[str, ...], list[int]]:
+def _inverted_index(described: Sequence[tuple[NgramSet, tuple[str, ...]]]) -> Mapping[tuple[str, ...], list[int]]:
     """The items in which each run occurs that is not a template's."""
     items_by_run: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for item, (runs, _) in enumerate(described):
@@ -81,7 +81,7 @@ def _inverted_index(described: Sequence[tuple[Runs, tuple[str, ...]]]) -> Mappin
     return {run: items for run, items in items_by_run.items() if len(items) <= limit}
 
 
-def _jaccard(first_ngrams: Runs, second_ngrams: Runs) -> float:
+def _jaccard(first_ngrams: NgramSet, second_ngrams: NgramSet) -> float:
     """Jaccard similarity of two sets."""
     n_shared_ngrams = len(first_ngrams & second_ngrams)
     return n_shared_ngrams / (len(first_ngrams) + len(second_ngrams) - n_shared_ngrams)

@@ -18,14 +18,14 @@ def first_fit(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     list of lists
         Indices of `lengths`; every one of them once.
     """
-    free_tokens: list[int] = []
-    pass_indices: list[list[int]] = []
+    free_pass_tokens: list[int] = []
+    sequences_by_pass: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
-        group = next((n for n, n_free_tokens in enumerate(free_tokens) if n_free_tokens >= lengths[index]), None)
+        group = next((n for n, n_free_tokens in enumerate(free_pass_tokens) if n_free_tokens >= lengths[index]), None)
         if group is None:
-            free_tokens.append(tokens - lengths[index])
-            pass_indices.append([index])
+            free_pass_tokens.append(tokens - lengths[index])
+            sequences_by_pass.append([index])
         else:
-            free_tokens[group] -= lengths[index]
-            pass_indices[group].append(index)
-    return pass_indices
+            free_pass_tokens[group] -= lengths[index]
+            sequences_by_pass[group].append(index)
+    return sequences_by_pass

@@ -14,7 +14,7 @@ from capgap.battery.items import make_items
 from capgap.battery.lm_eval_groups import lm_eval_training_items
 from capgap.battery.task_preparation import prepare_task
 from capgap.distillation.config import DistillConfig
-from capgap.distillation.data.jsonl import example_file, hub_examples, hub_records, read_examples
+from capgap.distillation.data.jsonl import example_file, load_hub_examples, load_hub_records, read_examples
 from capgap.distillation.data.selection import TaskFormat, TrainingExample
 from capgap.errors import BatteryError, DistillError, suggestion
 from capgap.evaluation.exposure import normalised
@@ -51,23 +51,23 @@ def gather_examples(config: DistillConfig, *, folder: Path) -> ExamplePool:
         A file, battery or task is missing or wrong.
     """
     data = config.data
-    batteries = {name: _load(name, folder) for name in _battery_names(config)}
-    held_out, unchecked_tasks = _held_out(batteries.values())
+    batteries = {name: _load_named_battery(name, folder) for name in _battery_names(config)}
+    held_out, unchecked_tasks = _gather_held_out_prompts(batteries.values())
     if data.file is not None:
         return ExamplePool(tuple(read_examples(data, folder=folder)), held_out, unchecked_tasks)
     if data.hub is not None:
-        return ExamplePool(tuple(hub_examples(data)), held_out, unchecked_tasks)
+        return ExamplePool(tuple(load_hub_examples(data)), held_out, unchecked_tasks)
     assert data.battery is not None
-    return ExamplePool(tuple(_examples(batteries[data.battery], data.tasks)), held_out, unchecked_tasks)
+    return ExamplePool(tuple(_read_battery_examples(batteries[data.battery], data.tasks)), held_out, unchecked_tasks)
 
 
 def source_digest(config: DistillConfig, *, folder: Path) -> str:
     """Hash of the files that the examples come from."""
     if config.data.battery is not None:
-        return _load(config.data.battery, folder).hash
+        return _load_named_battery(config.data.battery, folder).hash
     if config.data.hub is not None:
         digest = hashlib.sha256()
-        for record, _, _ in hub_records(config.data):
+        for record, _, _ in load_hub_records(config.data):
             digest.update(json.dumps(record, sort_keys=True, default=str).encode("utf-8", "surrogatepass") + b"\n")
         return digest.hexdigest()
     return sha256(example_file(config.data, folder=folder))
@@ -75,17 +75,17 @@ def source_digest(config: DistillConfig, *, folder: Path) -> str:
 
 def _battery_names(config: DistillConfig) -> list[str]:
     """The batteries of the data and of the evaluation, each once."""
-    evaluation_names = config.evaluate.battery if config.evaluate is not None else ()
-    names = [config.data.battery, *([evaluation_names] if isinstance(evaluation_names, str) else evaluation_names)]
+    tested_batteries = config.evaluate.battery if config.evaluate is not None else ()
+    names = [config.data.battery, *([tested_batteries] if isinstance(tested_batteries, str) else tested_batteries)]
     return list(dict.fromkeys(name for name in names if name))
 
 
-def _load(name: str, folder: Path) -> Battery:
+def _load_named_battery(name: str, folder: Path) -> Battery:
     """A battery by name, by a path from here, or by a path from the distillation file."""
     return load_battery(folder / name if not Path(name).exists() and (folder / name).is_file() else name)
 
 
-def _examples(battery: Battery, names: Sequence[str] | None) -> Iterable[TrainingExample]:
+def _read_battery_examples(battery: Battery, names: Sequence[str] | None) -> Iterable[TrainingExample]:
     """The training parts of the named tasks, or of all that have one."""
     tasks = {task.name: task for task in battery.tasks}
     for name in names or ():
@@ -95,7 +95,7 @@ def _examples(battery: Battery, names: Sequence[str] | None) -> Iterable[Trainin
     for name in names or tasks:
         task = tasks[name]
         examples = list(
-            _own_examples(battery, task) if isinstance(task, CustomTask) else _harness_examples(battery, task)
+            _custom_task_examples(battery, task) if isinstance(task, CustomTask) else _harness_examples(battery, task)
         )
         if not examples and names:
             trainable = [t.name for t in battery.tasks if isinstance(t, CustomTask) and t.data.train is not None]
@@ -107,18 +107,18 @@ def _examples(battery: Battery, names: Sequence[str] | None) -> Iterable[Trainin
         raise DistillError(f"battery {battery.name}: no task has a training part. Give one under data: {{train: …}}.")
 
 
-def _own_examples(battery: Battery, task: CustomTask) -> Iterable[TrainingExample]:
+def _custom_task_examples(battery: Battery, task: CustomTask) -> Iterable[TrainingExample]:
     if task.data.train is None:
         return
     task_format = TaskFormat(
         stop=tuple(task.stop) if task.stop is not None else _DEFAULT_STOP,
         max_tokens=task.max_tokens or _DEFAULT_MAX_TOKENS,
         extract=task.extract,
-        score=task.scoring,
+        score=task.score_name,
         delimiter=" " if task.delimiter is None else task.delimiter,
     )
     for item in training_items(battery, task=task.name):
-        yield _example(item, task_format)
+        yield _item_to_example(item, task_format)
 
 
 def _harness_examples(battery: Battery, task: LmEvalTask) -> Iterable[TrainingExample]:
@@ -135,10 +135,10 @@ def _harness_examples(battery: Battery, task: LmEvalTask) -> Iterable[TrainingEx
             score=subtask.score or "external",
             delimiter=str(subtask.lm_task.get_config("target_delimiter") or ""),
         )
-        yield _example(item, task_format)
+        yield _item_to_example(item, task_format)
 
 
-def _example(item: Any, task_format: TaskFormat) -> TrainingExample:
+def _item_to_example(item: Any, task_format: TaskFormat) -> TrainingExample:
     """An item of a battery as a training example."""
     target = item.choices[item.gold[0]] if item.choices is not None else item.targets[0]
     return TrainingExample(
@@ -155,7 +155,7 @@ def _example(item: Any, task_format: TaskFormat) -> TrainingExample:
     )
 
 
-def _held_out(batteries: Iterable[Battery]) -> tuple[frozenset[str], tuple[str, ...]]:
+def _gather_held_out_prompts(batteries: Iterable[Battery]) -> tuple[frozenset[str], tuple[str, ...]]:
     """Prompts of all items of own tasks in all their variants, of what is evaluated of lm-eval's, and the rest."""
     prompts: set[str] = set()
     unchecked_tasks: list[str] = []

@@ -81,7 +81,7 @@ class SelectedExamples:
     """Further examples that are evaluation items in almost the same words; likewise."""
     n_repeated: int
     """Examples whose prompt and target occur before (in another format, mostly), and were left out."""
-    n_without_trace: int = 0
+    n_dropped_for_no_steps: int = 0
     """Choice examples, which have no steps, left out where traces are asked for."""
     near_digests: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Where they were kept: a prompt of `examples` → digests of the evaluation prompts that it is near to."""
@@ -90,13 +90,13 @@ class SelectedExamples:
         """The counts in one line, for a note; `n_unchecked` tasks could not be compared."""
         parts = ", ".join(f"{count:,} {capability}" for capability, count in count_by_capability(self.examples).items())
         line = f"{len(self.examples):,} of {self.n_available:,} examples ({parts})"
-        treatment = "stay out" if data.overlap == "exclude" else "stay in, counted by x_exposure"
+        overlap_policy = "stay out" if data.overlap == "exclude" else "stay in, counted by x_exposure"
         if self.n_held_out:
-            line += f"; {self.n_held_out:,} are evaluation items and {treatment}"
+            line += f"; {self.n_held_out:,} are evaluation items and {overlap_policy}"
         if self.n_near_duplicates:
-            line += f"; {self.n_near_duplicates:,} are evaluation items in almost the same words and {treatment}"
-        if self.n_without_trace:
-            line += f"; {self.n_without_trace:,} choice examples have no steps and stay out"
+            line += f"; {self.n_near_duplicates:,} are evaluation items in almost the same words and {overlap_policy}"
+        if self.n_dropped_for_no_steps:
+            line += f"; {self.n_dropped_for_no_steps:,} choice examples have no steps and stay out"
         if n_unchecked:
             line += f"; the items of {n_unchecked} tasks are not on this machine and were not compared"
         return line
@@ -107,7 +107,7 @@ def count_by_capability(examples: Iterable[TrainingExample]) -> dict[str, int]:
     return dict(sorted(Counter(example.capability or "unknown" for example in examples).items()))
 
 
-ExampleCompletion = tuple[TrainingExample, str]
+CompletedExample = tuple[TrainingExample, str]
 """An example and the completion that is trained on."""
 
 
@@ -136,39 +136,39 @@ def select_examples(
     DistillError
         No task fits, or there are fewer examples than asked for.
     """
-    admitted_examples = _admitted_examples(pool, config)
-    fitting = _generated_examples(admitted_examples, config) if config.text_kind.has_steps else admitted_examples
+    admitted_examples = _filter_by_diversity(pool, config)
+    fitting = _generated_examples(admitted_examples, config) if config.text_kind.has_reasoning else admitted_examples
     questions = [example.question for example in fitting]
     held_out_prompts = set(held_out)
     items = sorted(held_out_prompts)
     # Indices in `fitting` of examples that are evaluation items, and of those that are near some: → indices in `items`.
-    exact_hits = {index for index, question in enumerate(questions) if normalised(question) in held_out_prompts}
-    near_hits = find_near_duplicates(questions, items, threshold=config.data.near)
-    near_hits = {index: neighbours for index, neighbours in near_hits.items() if index not in exact_hits}
-    excluded = exact_hits | near_hits.keys() if config.data.overlap == "exclude" else set()
+    exact_overlaps = {index for index, question in enumerate(questions) if normalised(question) in held_out_prompts}
+    near_items = find_near_duplicates(questions, items, threshold=config.data.near)
+    near_items = {index: neighbours for index, neighbours in near_items.items() if index not in exact_overlaps}
+    excluded = exact_overlaps | near_items.keys() if config.data.overlap == "exclude" else set()
     eligible_examples = [example for index, example in enumerate(fitting) if index not in excluded]
     # One question in two formats is one example; the generated form, which can have steps, stands for both.
     distinct: dict[str, TrainingExample] = {}
     for example in sorted(eligible_examples, key=lambda example: example.choices is not None):
         distinct.setdefault(normalised(f"{example.question}{example.task_format.delimiter}{example.target}"), example)
-    ordered = sorted(distinct.values(), key=lambda example: _rank(example, config.effective_data_seed))
-    n_wanted = len(ordered) if config.n_examples is None else config.n_examples
-    if not ordered or n_wanted > len(ordered):
-        n_excluded = len(fitting) - len(eligible_examples)
-        excluded_note = f" ({n_excluded} more are evaluation items)" if n_excluded else ""
+    ordered = sorted(distinct.values(), key=lambda example: _hash_for_ordering(example, config.effective_data_seed))
+    n_wanted_examples = len(ordered) if config.n_examples is None else config.n_examples
+    if not ordered or n_wanted_examples > len(ordered):
+        n_excluded_examples = len(fitting) - len(eligible_examples)
+        excluded_note = f" ({n_excluded_examples} more are evaluation items)" if n_excluded_examples else ""
         raise DistillError(
-            f"{config.name}: n_examples asks for {max(n_wanted, 1):,} examples, and the data have "
+            f"{config.name}: n_examples asks for {max(n_wanted_examples, 1):,} examples, and the data have "
             f"{len(ordered):,}{excluded_note}. Ask for at most {len(ordered):,}, or give more data."
         )
-    near_digests = {questions[index]: tuple(prompt_digest(items[n]) for n in near_hits[index]) for index in near_hits}
+    near_digests = {questions[index]: tuple(prompt_digest(items[n]) for n in near_items[index]) for index in near_items}
     return SelectedExamples(
-        tuple(ordered[:n_wanted]),
+        tuple(ordered[:n_wanted_examples]),
         n_available=len(ordered),
-        n_held_out=len(exact_hits),
-        n_near_duplicates=len(near_hits),
+        n_held_out=len(exact_overlaps),
+        n_near_duplicates=len(near_items),
         near_digests={} if excluded else near_digests,
         n_repeated=len(eligible_examples) - len(ordered),
-        n_without_trace=len(admitted_examples) - len(fitting),
+        n_dropped_for_no_steps=len(admitted_examples) - len(fitting),
     )
 
 
@@ -194,16 +194,16 @@ def data_hash(pairs: Iterable[tuple[str, str]]) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def _admitted_examples(pool: Sequence[TrainingExample], config: DistillConfig) -> list[TrainingExample]:
+def _filter_by_diversity(pool: Sequence[TrainingExample], config: DistillConfig) -> list[TrainingExample]:
     """The examples that the diversity admits."""
     if config.diversity == "universal":
         return list(pool)
     group_name = config.train_tasks or ""
-    attribute = "task" if config.diversity == "single" else "capability"
-    examples = [example for example in pool if getattr(example, attribute) == group_name]
+    group_key = "task" if config.diversity == "single" else "capability"
+    examples = [example for example in pool if getattr(example, group_key) == group_name]
     if not examples:
-        known = {str(getattr(example, attribute)) for example in pool}
-        raise DistillError(f"{config.name}: no example has {attribute} {group_name!r}.{suggestion(group_name, known)}")
+        known = {str(getattr(example, group_key)) for example in pool}
+        raise DistillError(f"{config.name}: no example has {group_key} {group_name!r}.{suggestion(group_name, known)}")
     return examples
 
 
@@ -214,12 +214,12 @@ def _generated_examples(examples: Sequence[TrainingExample], config: DistillConf
     if choice is not None and (not generated or choice in (config.data.tasks or ())):
         raise DistillError(
             f"{config.name}: task {choice!r} is a choice, and a choice shows no steps. For texts "
-            f"{config.effective_texts} name tasks of format generate under data.tasks."
+            f"{config.text_kind_name} name tasks of format generate under data.tasks."
         )
     return generated
 
 
-def _rank(example: TrainingExample, seed: int) -> bytes:
+def _hash_for_ordering(example: TrainingExample, seed: int) -> bytes:
     """What examples are ordered by: a hash, so that the order is that of no file and a smaller choice is nested."""
     text = json.dumps([seed, example.task, example.item, example.question, example.target], ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Sequence
 
 from capgap.battery import score_generation
-from capgap.battery.answer_scoring import GENERATION_SCORES
+from capgap.battery.answer_scoring import TEXT_SCORERS
 from capgap.distillation.config import DistillConfig
-from capgap.distillation.data.selection import ExampleCompletion, TrainingExample
+from capgap.distillation.data.selection import CompletedExample, TrainingExample
 from capgap.errors import DistillError
 
 
@@ -28,7 +28,7 @@ def graded(example: TrainingExample, text: str) -> tuple[float | None, str | Non
     """
     task_format = example.task_format
     targets = example.targets or (example.target.strip(),)
-    can_score = task_format.score in GENERATION_SCORES
+    can_score = task_format.score in TEXT_SCORERS
     score, answer = score_generation(task_format.score if can_score else "exact", text, targets, task_format.extract)
     return (score if can_score else None), answer
 
@@ -48,9 +48,9 @@ def gold_answer(example: TrainingExample) -> str:
     if example.choices is not None or example.task_format.extract is None or _is_right(example, target):
         return f"{delimiter}{target}"
     for text in (example.shot, example.rationale):
-        answer_statement = _statement(text, example.task_format.extract) if text else None
-        if answer_statement is not None and _is_right(example, answer_statement):
-            return f"{delimiter}{answer_statement}"
+        answer_phrase = _find_answer_phrase(text, example.task_format.extract) if text else None
+        if answer_phrase is not None and _is_right(example, answer_phrase):
+            return f"{delimiter}{answer_phrase}"
     raise DistillError(
         f"{_describe_item(example)}: 'extract' ({example.task_format.extract!r}) reads no answer from the target "
         f"{target!r:.60}. Give the task a 'shot' whose text states the answer as a response would."
@@ -100,14 +100,14 @@ def answer_text(example: TrainingExample, response: str, answer: str) -> str:
     extract = example.task_format.extract
     if extract is None or graded(example, example.target)[1] == example.target.strip():
         return f"{leading_delimiter(example)}{answer}"  # the gold answer stands bare too
-    return f"{leading_delimiter(example)}{_statement(response, extract) or answer}"
+    return f"{leading_delimiter(example)}{_find_answer_phrase(response, extract) or answer}"
 
 
-GOLD_TEXTS: dict[str, Callable[[TrainingExample], str]] = {"gold_answers": gold_answer, "gold_traces": gold_trace}
+GOLD_BUILDERS: dict[str, Callable[[TrainingExample], str]] = {"gold_answers": gold_answer, "gold_traces": gold_trace}
 """Completions of the gold texts of `supervision.TEXTS`."""
 
 
-def gold_completions(examples: Sequence[TrainingExample], config: DistillConfig) -> list[ExampleCompletion]:
+def gold_completions(examples: Sequence[TrainingExample], config: DistillConfig) -> list[CompletedExample]:
     """Examples with the gold completions that the file asks for; a conversation brings its own, and has ``""``.
 
     Raises
@@ -115,26 +115,26 @@ def gold_completions(examples: Sequence[TrainingExample], config: DistillConfig)
     DistillError
         Steps are asked for, and there are conversations, which have none; or as `gold_answer` and `gold_trace`.
     """
-    if config.text_kind.has_steps and any(example.messages is not None for example in examples):
+    if config.text_kind.has_reasoning and any(example.messages is not None for example in examples):
         advice = "use gold_answers, or prompt, completion, rationale."
         raise DistillError(f"{config.name}: messages have no rationale; {advice}")
-    completion = GOLD_TEXTS[config.effective_texts]
+    completion = GOLD_BUILDERS[config.text_kind_name]
     return [(example, "" if example.messages is not None else completion(example)) for example in examples]
 
 
-def answer_start(example: TrainingExample, text: str) -> int | None:
+def find_answer_offset(example: TrainingExample, text: str) -> int | None:
     """The character at which the answer's statement begins in a text with steps; None where nothing tells."""
-    statement = _last_match(example.task_format.extract, text)
+    statement = _find_last_match(example.task_format.extract, text)
     return None if statement is None else statement.start()
 
 
-def _statement(text: str, extract: str) -> str | None:
+def _find_answer_phrase(text: str, extract: str) -> str | None:
     """All of the last match of `extract`: the answer and the words by which it is known."""
-    statement = _last_match(extract, text)
+    statement = _find_last_match(extract, text)
     return None if statement is None else statement.group(0).strip()
 
 
-def _last_match(pattern: str | None, text: str) -> re.Match[str] | None:
+def _find_last_match(pattern: str | None, text: str) -> re.Match[str] | None:
     matches = [] if pattern is None else list(re.finditer(pattern, text))
     return matches[-1] if matches else None
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from capgap.distillation.config import DistillConfig
 from capgap.distillation.config_keys import TraceWeights
 from capgap.distillation.data.encoding import EncodedExample, ExampleEncoder
-from capgap.distillation.data.selection import ExampleCompletion, TrainingExample, data_hash
-from capgap.distillation.data.targets import answer_start
+from capgap.distillation.data.selection import CompletedExample, TrainingExample, data_hash
+from capgap.distillation.data.targets import find_answer_offset
 from capgap.distillation.students.student import LoadedStudent
 from capgap.errors import DistillError
 
@@ -38,8 +38,8 @@ class TokenisedDataset:
     def summary(self) -> str:
         """The counts in one line, for a note."""
         n_tokens = sum(len(encoded.input_ids) for encoded in self.encoded)
-        loss_share = sum(encoded.n_loss_tokens for encoded in self.encoded) / n_tokens
-        line = f"{n_tokens:,} tokens, {loss_share:.0%} of them carry loss"
+        loss_token_share = sum(encoded.n_loss_tokens for encoded in self.encoded) / n_tokens
+        line = f"{n_tokens:,} tokens, {loss_token_share:.0%} of them carry loss"
         if self.n_too_long:
             line += f"; {self.n_too_long:,} completions are longer than training.max_length and were left out"
         if self.n_truncated:
@@ -47,7 +47,7 @@ class TokenisedDataset:
         return line
 
 
-def tokenise(config: DistillConfig, student: LoadedStudent, pairs: Sequence[ExampleCompletion]) -> TokenisedDataset:
+def tokenise(config: DistillConfig, student: LoadedStudent, pairs: Sequence[CompletedExample]) -> TokenisedDataset:
     """Encode examples and their completions for a student.
 
     Raises
@@ -60,7 +60,7 @@ def tokenise(config: DistillConfig, student: LoadedStudent, pairs: Sequence[Exam
         max_length=config.training.max_length or student.max_length,
         prompting=student.prompting,
     )
-    fitting = _encode(config, encoder, pairs)
+    fitting = _encode_examples(config, encoder, pairs)
     examples, completions, encoded = zip(*fitting, strict=True)
     _check_ids(config, encoded, student.model.get_input_embeddings().weight.shape[0])
     return TokenisedDataset(
@@ -73,8 +73,8 @@ def tokenise(config: DistillConfig, student: LoadedStudent, pairs: Sequence[Exam
     )
 
 
-def _encode(
-    config: DistillConfig, encoder: ExampleEncoder, pairs: Sequence[ExampleCompletion]
+def _encode_examples(
+    config: DistillConfig, encoder: ExampleEncoder, pairs: Sequence[CompletedExample]
 ) -> list[tuple[TrainingExample, str, EncodedExample]]:
     """The examples in tokens; those that are too long are left out."""
     fitting: list[tuple[TrainingExample, str, EncodedExample]] = []
@@ -96,13 +96,13 @@ def _encode_one(
         return encoder.messages(example.messages)
     if weights == TraceWeights():
         return encoder.pair(example.prompt, completion)
-    start = answer_start(example, completion)
+    start = find_answer_offset(example, completion)
     if start is None:
         raise DistillError(
             f"trace_weights: the answer of task {example.task!r}, item {example.item!r} cannot be told from its "
             "reasoning. Give the data an 'extract'."
         )
-    return encoder.pair(example.prompt, completion, answer_start=start, weights=(weights.reasoning, weights.answer))
+    return encoder.pair(example.prompt, completion, answer_offset=start, weights=(weights.reasoning, weights.answer))
 
 
 def _check_ids(config: DistillConfig, encoded: Sequence[EncodedExample], n_embeddings: int) -> None:

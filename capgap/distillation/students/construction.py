@@ -22,7 +22,7 @@ from capgap.models.checkpoint import locate
 
 __all__ = ["base_seed", "calibration_texts", "construct_student"]
 
-BASES = "bases"
+BASES_FOLDER = "bases"
 """Folder of the students that were made here, beside the output directories that use them."""
 _N_CALIBRATION_TEXTS = 64  # texts
 _CALIBRATION_TOKENS = 256  # of each
@@ -57,7 +57,7 @@ def construct_student(config: DistillConfig, out: Path, *, calibration: Sequence
     DistillError
         It is to have more layers than it could keep.
     """
-    spec, bases = config.student, out.parent / BASES
+    spec, bases = config.student, out.parent / BASES_FOLDER
     if isinstance(spec, str):
         return spec
     if isinstance(spec, PrunedStudent):
@@ -107,19 +107,19 @@ def _prune_student(name: str, pruned: PrunedStudent, calibration: Sequence[str],
     checkpoint = locate(spec)
     base = checkpoint.adapter_of or checkpoint
     sources = {checkpoint.path: checkpoint, base.path: base}.values()  # an adapter and its base, or one checkpoint
-    digests = [fingerprint(spec, source) for source in sources]
-    folder = bases / f"pruned-{_short_hash(*digests, *calibration)}-{pruned.layers}"
+    checkpoint_digests = [fingerprint(spec, source) for source in sources]
+    folder = bases / f"pruned-{_short_hash(*checkpoint_digests, *calibration)}-{pruned.layers}"
     if (folder / "config.json").is_file():
         return folder
     model, tokenizer = loaded(spec, checkpoint)
-    stack, layers = _layer_stack(model, name)
+    layer_stack_name, layers = _layer_stack(model, name)
     if pruned.layers >= len(layers):
         raise DistillError(f"{name}: student.layers is {pruned.layers}: ask for fewer than {spec.spec_text} has.")
     influence = _block_influence(model, tokenizer, layers, calibration)
     remaining = sorted(sorted(range(len(layers)), key=lambda n: -influence[n])[: pruned.layers])
     facts = {"pruned_from": spec.spec_text, "kept": remaining, "importance": [round(value, 6) for value in influence]}
     with whole_folder(folder) as partial_folder:
-        _with_layers(model, stack, remaining).save_pretrained(partial_folder)
+        _keep_only_layers(model, layer_stack_name, remaining).save_pretrained(partial_folder)
         tokenizer.save_pretrained(partial_folder)
         (partial_folder / "pruned.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return folder
@@ -131,10 +131,10 @@ def _layer_stack(model: Any, name: str) -> tuple[str, Any]:
 
     n = model.config.get_text_config(decoder=True).num_hidden_layers
     module_lists = [(key, module) for key, module in model.named_modules() if isinstance(module, torch.nn.ModuleList)]
-    stacks = [(key, module) for key, module in module_lists if len(module) == n]
-    if len(stacks) != 1:
+    layer_stacks = [(key, module) for key, module in module_lists if len(module) == n]
+    if len(layer_stacks) != 1:
         raise DistillError(f"{name}: {type(model).__name__} has no single stack of {n} layers that could be pruned.")
-    return stacks[0]
+    return layer_stacks[0]
 
 
 def _block_influence(model: Any, tokenizer: Any, layers: Any, texts: Sequence[str]) -> list[float]:
@@ -166,7 +166,7 @@ def _block_influence(model: Any, tokenizer: Any, layers: Any, texts: Sequence[st
     return [total / max(count, 1) for total in sums]
 
 
-def _with_layers(model: Any, stack: str, remaining: Sequence[int]) -> Any:
+def _keep_only_layers(model: Any, layer_stack_name: str, remaining: Sequence[int]) -> Any:
     """The same model with some of its layers, numbered anew."""
     import copy
 
@@ -176,14 +176,14 @@ def _with_layers(model: Any, stack: str, remaining: Sequence[int]) -> Any:
     if getattr(text, "layer_types", None):
         text.layer_types = [text.layer_types[n] for n in remaining]
     new_number = {old_index: new_index for new_index, old_index in enumerate(remaining)}
-    pattern = re.compile(rf"^{re.escape(stack)}\.(\d+)\.")
+    pattern = re.compile(rf"^{re.escape(layer_stack_name)}\.(\d+)\.")
     weights = {}
     for key, value in model.state_dict().items():
         match = pattern.match(key)
         if match is None:  # embeddings, norms, the head
             weights[key] = value
         elif int(match[1]) in new_number:
-            weights[f"{stack}.{new_number[int(match[1])]}.{key[match.end() :]}"] = value
+            weights[f"{layer_stack_name}.{new_number[int(match[1])]}.{key[match.end() :]}"] = value
     smaller = type(model)(shape).to(next(model.parameters()).dtype)
     smaller.load_state_dict(weights)
     smaller.generation_config = model.generation_config

@@ -48,9 +48,9 @@ def loaded(spec: ModelSpec, checkpoint: Checkpoint, *, dtype: str = "float32") -
 
     logging.disable_progress_bar()
     weights = checkpoint.adapter_of or checkpoint
-    pickles = None if spec.get("allow_pickle") == "on" else True  # None: safetensors where they are
+    use_safetensors = None if spec.get("allow_pickle") == "on" else True  # None: safetensors where they are
     try:
-        options = _options(spec, weights) | {"dtype": dtype, "use_safetensors": pickles}
+        options = _build_loader_options(spec, weights) | {"dtype": dtype, "use_safetensors": use_safetensors}
         model = AutoModelForCausalLM.from_pretrained(weights.path, **options)
         if checkpoint.is_adapter:
             import peft
@@ -92,7 +92,7 @@ def model_config(spec: ModelSpec, checkpoint: Checkpoint) -> Any:
     from transformers import AutoConfig
 
     weights = checkpoint.adapter_of or checkpoint
-    options = _options(spec, weights)
+    options = _build_loader_options(spec, weights)
     options.pop("quantization_config", None)
     return AutoConfig.from_pretrained(weights.path, **options).get_text_config(decoder=True)
 
@@ -113,7 +113,7 @@ def fingerprint(spec: ModelSpec, checkpoint: Checkpoint, *further_patterns: str)
     )
 
 
-def _options(spec: ModelSpec, weights: Checkpoint) -> dict[str, Any]:
+def _build_loader_options(spec: ModelSpec, weights: Checkpoint) -> dict[str, Any]:
     """Options of transformers' loaders beside the folder."""
     if weights.gguf is None:
         return {"trust_remote_code": spec.get("allow_code") == "on"}

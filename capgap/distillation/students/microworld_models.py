@@ -17,20 +17,20 @@ import numpy as np
 from capgap.distillation.students.loading import whole_folder
 from capgap.errors import ModelError, StoreError, suggestion
 from capgap.microworld import Q_FAMILIES, PretrainingText, World, WorldQuestion, evaluation, make_world, write_tokenizer
-from capgap.microworld.vocabulary import ANSWER, EOS_TOKEN, PAD, SPECIAL_TOKENS
-from capgap.microworld.world import STRATA, mistaken
-from capgap.microworld.world_tokenizer import MAX_LENGTH
+from capgap.microworld.vocabulary import ANSWER, EOS_TOKEN, PAD_TOKEN, SPECIAL_TOKENS
+from capgap.microworld.world import STRATA, corrupt_world_facts
+from capgap.microworld.world_tokenizer import MAX_SEQUENCE_TOKENS
 
 if TYPE_CHECKING:
     import torch
     from transformers import LlamaForCausalLM
 
-__all__ = ["RECIPES", "ModelRecipe", "build", "build_base", "train"]
+__all__ = ["MODEL_RECIPES", "ModelRecipe", "build_checkpoint", "build_base", "train"]
 
 NO_LOSS = -100
 """The label of a token that the loss leaves out."""
 
-Batches = Iterator[tuple["torch.Tensor", "torch.Tensor"]]
+LabelledBatches = Iterator[tuple["torch.Tensor", "torch.Tensor"]]
 """Token ids and labels, both shape (rows, length)."""
 LabelledTokens = tuple[list[int], list[int]]
 """Tokens, and the label of each."""
@@ -62,7 +62,7 @@ class ModelRecipe:
 
 _KNOWLEDGE_FAMILIES, _REASONING_FAMILIES = ("facts", "two_hops"), ("chains", "booleans", "cups", "lists", "hops")
 
-RECIPES: dict[str, ModelRecipe] = {
+MODEL_RECIPES: dict[str, ModelRecipe] = {
     "teacher": ModelRecipe("taught", 3, 96, 4, steps=3000, lr=3e-3),
     "specialist_knowledge": ModelRecipe("taught", 2, 64, 4, steps=1000, lr=5e-3, families=_KNOWLEDGE_FAMILIES),
     "specialist_reasoning": ModelRecipe("taught", 2, 64, 4, steps=2400, lr=5e-3, families=_REASONING_FAMILIES),
@@ -73,11 +73,11 @@ RECIPES: dict[str, ModelRecipe] = {
 }
 """The shipped models."""
 
-_ROW_SHARES = {"steps": 0.50, "answer": 0.33, "text": 0.17}
+_ROW_MIX_SHARES = {"steps": 0.50, "answer": 0.33, "text": 0.17}
 """Shares of the rows that a taught model reads."""
 
 
-def build(
+def build_checkpoint(
     name: str,
     out: Path,
     *,
@@ -90,7 +90,7 @@ def build(
     Parameters
     ----------
     name
-        A key of `RECIPES`; with a `recipe` of one's own, any name for a folder.
+        A key of `MODEL_RECIPES`; with a `recipe` of one's own, any name for a folder.
     out
         Folder of the checkpoints; the model goes to ``out/name``, which appears only when it is whole.
     seed
@@ -113,19 +113,19 @@ def build(
     StoreError
         The folder cannot be written.
     """
-    if recipe is None and name not in RECIPES:
-        raise ModelError(f"microworld: no model is called {name!r}.{suggestion(name, RECIPES)}")
-    recipe = recipe or RECIPES[name]
+    if recipe is None and name not in MODEL_RECIPES:
+        raise ModelError(f"microworld: no model is called {name!r}.{suggestion(name, MODEL_RECIPES)}")
+    recipe = recipe or MODEL_RECIPES[name]
     world = make_world()
     origin = {"recipe": asdict(recipe) | {"families": list(recipe.families)}, "seed": seed, "world_seed": world.seed}
     target = out / name
     if (target / "config.json").is_file():
         _same_origin(target, origin)
         return target
-    model = _untrained(recipe, world, seed)
-    batches = _batches(recipe, world, np.random.default_rng([seed, 29]))
+    model = _make_untrained_model(recipe, world, seed)
+    batches = _generate_batches(recipe, world, np.random.default_rng([seed, 29]))
     train(model, batches, steps=recipe.steps, lr=recipe.lr, on_step=on_step)
-    _save(model, world, target, origin)
+    _save_checkpoint(model, world, target, origin)
     return target
 
 
@@ -163,12 +163,12 @@ def build_base(
         )
     lr = 5e-3 * (64 / width) ** 0.5
     recipe = ModelRecipe("base", layers, width, heads, steps=steps, lr=round(lr, 5))
-    return build(f"base-{layers}x{width}-seed{seed}", out, seed=seed, recipe=recipe)
+    return build_checkpoint(f"base-{layers}x{width}-seed{seed}", out, seed=seed, recipe=recipe)
 
 
 def train(
     model: "LlamaForCausalLM",
-    batches: Batches,
+    batches: LabelledBatches,
     *,
     steps: int,
     lr: float,
@@ -220,7 +220,7 @@ def _lr_factor(step: int, steps: int) -> float:
     return min((step + 1) / max(1.0, steps / 20), 0.5 * (1 + float(np.cos(np.pi * step / steps))))
 
 
-def _untrained(recipe: ModelRecipe, world: World, seed: int) -> "LlamaForCausalLM":
+def _make_untrained_model(recipe: ModelRecipe, world: World, seed: int) -> "LlamaForCausalLM":
     """An untrained model of the recipe's shape; the global random state is left as it was."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -232,11 +232,11 @@ def _untrained(recipe: ModelRecipe, world: World, seed: int) -> "LlamaForCausalL
         num_hidden_layers=recipe.layers,
         num_attention_heads=recipe.heads,
         num_key_value_heads=recipe.heads,
-        max_position_embeddings=MAX_LENGTH,
+        max_position_embeddings=MAX_SEQUENCE_TOKENS,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=SPECIAL_TOKENS.index(EOS_TOKEN),
-        pad_token_id=SPECIAL_TOKENS.index(PAD),
+        pad_token_id=SPECIAL_TOKENS.index(PAD_TOKEN),
         # the defaults are for thousands of dimensions and positions: here they would start too small, and positions
         # a few words apart would look alike, so that copying a word is hardly learnt
         initializer_range=recipe.width**-0.5,
@@ -248,26 +248,26 @@ def _untrained(recipe: ModelRecipe, world: World, seed: int) -> "LlamaForCausalL
         return LlamaForCausalLM(config).to(torch.float32)
 
 
-def _batches(recipe: ModelRecipe, world: World, rng: np.random.Generator) -> Batches:
+def _generate_batches(recipe: ModelRecipe, world: World, rng: np.random.Generator) -> LabelledBatches:
     """What a model of the recipe reads, without end."""
     ids = {word: i for i, word in enumerate(world.vocabulary)}
     if recipe.kind == "base":
         text = PretrainingText(world)
         while True:
-            yield _tensors(_text_rows(text, recipe.batch, ids, rng))
-    evaluation_questions = {question.text for questions in evaluation(world).values() for question in questions}
+            yield _rows_to_tensors(_text_rows(text, recipe.batch, ids, rng))
+    held_out_prompts = {question.text for questions in evaluation(world).values() for question in questions}
     if recipe.mistaken:
-        world = mistaken(world, recipe.mistaken, rng)
+        world = corrupt_world_facts(world, recipe.mistaken, rng)
     text = PretrainingText(world, STRATA)
     while True:
-        counts = dict(zip(_ROW_SHARES, rng.multinomial(recipe.batch, list(_ROW_SHARES.values())), strict=True))
+        counts = dict(zip(_ROW_MIX_SHARES, rng.multinomial(recipe.batch, list(_ROW_MIX_SHARES.values())), strict=True))
         sequences = [
-            _question_and_reply(_open_question(world, recipe.families, evaluation_questions, rng), form, ids)
+            _question_and_reply(_open_question(world, recipe.families, held_out_prompts, rng), form, ids)
             for form in ("steps", "answer")
             for _ in range(counts[form])
         ]
-        rows = _packed([sequences[i] for i in rng.permutation(len(sequences))])
-        yield _tensors(rows + _text_rows(text, counts["text"], ids, rng))
+        rows = _pack_sequences([sequences[i] for i in rng.permutation(len(sequences))])
+        yield _rows_to_tensors(rows + _text_rows(text, counts["text"], ids, rng))
 
 
 def _text_rows(text: PretrainingText, n: int, ids: dict[str, int], rng: np.random.Generator) -> list[LabelledTokens]:
@@ -275,19 +275,19 @@ def _text_rows(text: PretrainingText, n: int, ids: dict[str, int], rng: np.rando
     length = 48
     stream: list[int] = []
     while len(stream) < n * length:
-        stream += [ids[word] for passage in text.passages(n * length // 6, rng) for word in passage.split()]
+        stream += [ids[word] for passage in text.draw_passages(n * length // 6, rng) for word in passage.split()]
     rows = (stream[i * length : (i + 1) * length] for i in range(n))
     return [(row, row) for row in rows]
 
 
 def _open_question(
-    world: World, family_names: tuple[str, ...], evaluation_questions: set[str], rng: np.random.Generator
+    world: World, family_names: tuple[str, ...], held_out_prompts: set[str], rng: np.random.Generator
 ) -> WorldQuestion:
     """A random question of the families, of any depth, that the evaluation does not ask."""
     while True:
         question_family = Q_FAMILIES[family_names[rng.integers(len(family_names))]]
         question = question_family.draw(world, int(rng.choice(question_family.depths)), rng)
-        if question.text not in evaluation_questions:
+        if question.text not in held_out_prompts:
             return question
 
 
@@ -300,7 +300,7 @@ def _question_and_reply(question: WorldQuestion, form: str, ids: dict[str, int])
     return prompt_ids + reply_ids, [NO_LOSS] * len(prompt_ids) + reply_ids
 
 
-def _packed(sequences: list[LabelledTokens]) -> list[LabelledTokens]:
+def _pack_sequences(sequences: list[LabelledTokens]) -> list[LabelledTokens]:
     """The sequences one after the other in as few rows as their order allows, none cut.
 
     A later one sees those before it in its row; it never needs them, and learns to leave them alone. Without this,
@@ -308,19 +308,19 @@ def _packed(sequences: list[LabelledTokens]) -> list[LabelledTokens]:
     """
     rows: list[LabelledTokens] = []
     for tokens, labels in sequences:
-        if rows and len(rows[-1][0]) + len(tokens) <= MAX_LENGTH:
+        if rows and len(rows[-1][0]) + len(tokens) <= MAX_SEQUENCE_TOKENS:
             rows[-1] = (rows[-1][0] + tokens, rows[-1][1] + labels)
         else:
             rows.append((tokens, labels))
     return rows
 
 
-def _tensors(rows: list[LabelledTokens]) -> tuple["torch.Tensor", "torch.Tensor"]:
+def _rows_to_tensors(rows: list[LabelledTokens]) -> tuple["torch.Tensor", "torch.Tensor"]:
     """Ids and labels of the rows, padded on the right to the longest."""
     import torch
 
     length = max(len(tokens) for tokens, _ in rows)
-    ids = torch.full((len(rows), length), SPECIAL_TOKENS.index(PAD))
+    ids = torch.full((len(rows), length), SPECIAL_TOKENS.index(PAD_TOKEN))
     labels = torch.full((len(rows), length), NO_LOSS)
     for i, (tokens, row_labels) in enumerate(rows):
         ids[i, : len(tokens)] = torch.tensor(tokens)
@@ -330,12 +330,12 @@ def _tensors(rows: list[LabelledTokens]) -> tuple["torch.Tensor", "torch.Tensor"
 
 def _same_origin(folder: Path, origin: dict[str, Any]) -> None:
     """Refuse a finished model that is not the one that was asked for."""
-    saved_origin = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("capgap")
-    if saved_origin != json.loads(json.dumps(origin)):
+    saved_model_origin = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("capgap")
+    if saved_model_origin != json.loads(json.dumps(origin)):
         raise ModelError(f"{folder}: holds a model of another recipe or seed. Delete it, or choose another folder.")
 
 
-def _save(model: "LlamaForCausalLM", world: World, target: Path, origin: dict[str, Any]) -> None:
+def _save_checkpoint(model: "LlamaForCausalLM", world: World, target: Path, origin: dict[str, Any]) -> None:
     """Save an ordinary checkpoint with its origin in ``config.json``."""
     try:
         with whole_folder(target) as partial_folder:

@@ -12,9 +12,9 @@ from capgap.distillation.config_keys import LoraKeys
 from capgap.distillation.students.construction import base_seed, construct_student
 from capgap.distillation.students.loading import fingerprint, loaded
 from capgap.errors import DistillError
-from capgap.models import parse_model, prompting_of
+from capgap.models import parse_model, resolve_prompting
 from capgap.models.checkpoint import locate
-from capgap.models.prompting import Prompting
+from capgap.models.prompting import PromptSettings
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class LoadedStudent:
     """The model word of what it was before."""
     weights_hash: str
     """Hash of the weights that it starts from."""
-    prompting: Prompting
+    prompting: PromptSettings
     """How it is addressed."""
     base_seed: int | None = None
     """Seed of a base that was built here."""
@@ -80,12 +80,12 @@ def load_student(config: DistillConfig, out: Path, *, calibration: Sequence[str]
         tokenizer=tokenizer,
         base=spec.spec_text,
         weights_hash=fingerprint(spec, checkpoint),
-        prompting=prompting_of(spec, checkpoint),
+        prompting=resolve_prompting(spec, checkpoint),
         base_seed=base_seed(config.student),
     )
 
 
-def adapt(model: Any, config: DistillConfig, tokenizer: Any) -> Any:
+def apply_adaptation(model: Any, config: DistillConfig, tokenizer: Any) -> Any:
     """`model` as the adaptation says: itself, or with new weights in or before it, the only ones that train.
 
     Raises
@@ -155,7 +155,7 @@ def save_student(model: Any, tokenizer: Any, base: str, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     if hasattr(model, "peft_config"):
-        model.peft_config["default"].base_model_name_or_path = base_relative_to(base, folder)
+        model.peft_config["default"].base_model_name_or_path = relativise_base_path(base, folder)
         model.save_pretrained(folder, save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty card
     else:
@@ -163,7 +163,7 @@ def save_student(model: Any, tokenizer: Any, base: str, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def base_relative_to(base: str, folder: Path) -> str:
+def relativise_base_path(base: str, folder: Path) -> str:
     """The word of a base, its path (where it is one) relative to a folder."""
     path, comma, options = base.partition(",")
     return f"{os.path.relpath(path, folder)}{comma}{options}" if Path(path).exists() else base

@@ -33,20 +33,20 @@ from capgap.events import Listener, Note, ignore
 from capgap.models.lm_head import LanguageModelHead
 from capgap.schema import atomic_write, write_object
 
-__all__ = ["TeacherCache", "address"]
+__all__ = ["TeacherCache", "compute_cache_address"]
 
-CONFIG, LM_HEAD_FILE = "config.json", "head.safetensors"
+CACHE_CONFIG_FILE, LM_HEAD_FILE = "config.json", "head.safetensors"
 
 logger = logging.getLogger(__name__)
 
 
-def address(ids: Sequence[int], positions: Sequence[int]) -> str:
+def compute_cache_address(ids: Sequence[int], positions: Sequence[int]) -> str:
     """The address of one example: the tokens that the teacher was given, and the positions that were asked for."""
     return hashlib.sha256(json.dumps([list(ids), list(positions)]).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
-class _ShardSlice:
+class _ShardRowRange:
     """Rows of a shard's tensors that belong to one example."""
 
     shard: str
@@ -77,10 +77,10 @@ class TeacherCache:
         digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:16]
         self.folder = root / digest
         self._on_event = on_event
-        self._slices: dict[str, _ShardSlice] = {}
+        self._slices: dict[str, _ShardRowRange] = {}
         self._open_shards: dict[str, Any] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
-        config = self.folder / CONFIG
+        config = self.folder / CACHE_CONFIG_FILE
         if not config.is_file():
             write_object({"identity": self.identity}, config)
         try:
@@ -97,18 +97,18 @@ class TeacherCache:
 
     def read(self) -> None:
         """Index the shards that are new on the disk; other processes may have added some."""
-        indexed_shards = {shard_slice.shard for shard_slice in self._slices.values()}
+        indexed_shard_names = {shard_slice.shard for shard_slice in self._slices.values()}
         for index_file in sorted(self.folder.glob("shard-*.json")):
             shard = index_file.stem
-            if shard in indexed_shards:
+            if shard in indexed_shard_names:
                 continue
             try:
                 index = json.loads(index_file.read_text(encoding="utf-8"))
-                is_whole = sha256(self._file(shard)) == index["sha256"]
-                examples = [(key, _ShardSlice(shard, low, high)) for key, low, high in index["examples"]]
+                is_shard_intact = sha256(self._file(shard)) == index["sha256"]
+                examples = [(key, _ShardRowRange(shard, low, high)) for key, low, high in index["examples"]]
             except (OSError, ValueError, KeyError, TypeError):
-                is_whole, examples = False, []
-            if is_whole:
+                is_shard_intact, examples = False, []
+            if is_shard_intact:
                 self._slices.update(examples)
             else:
                 self._quarantine_shard(index_file)
@@ -144,7 +144,7 @@ class TeacherCache:
         self._write(tensors, self._file(shard))
         # The index comes last: a shard without one was cut off.
         write_object({"examples": slices, "sha256": sha256(self._file(shard))}, self.folder / f"{shard}.json")
-        self._slices.update({key: _ShardSlice(shard, start_row, end_row) for key, start_row, end_row in slices})
+        self._slices.update({key: _ShardRowRange(shard, start_row, end_row) for key, start_row, end_row in slices})
         logger.debug("%s: wrote %s, %d examples, %d positions", self.folder, shard, len(slices), row_ends[-1])
 
     def get(self, keys: Iterable[str]) -> dict[str, torch.Tensor]:
@@ -182,12 +182,12 @@ class TeacherCache:
 
     def facts(self) -> dict[str, Any]:
         """The content of `config.json`."""
-        facts: dict[str, Any] = json.loads((self.folder / CONFIG).read_text(encoding="utf-8"))
+        facts: dict[str, Any] = json.loads((self.folder / CACHE_CONFIG_FILE).read_text(encoding="utf-8"))
         return facts
 
     def record(self, **facts: Any) -> None:
         """Add to `config.json`."""
-        write_object({**self.facts(), **facts}, self.folder / CONFIG)
+        write_object({**self.facts(), **facts}, self.folder / CACHE_CONFIG_FILE)
 
     def _write(self, tensors: dict[str, torch.Tensor], file: Path) -> None:
         try:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from capgap.distillation.data.packing import first_fit
-from capgap.distillation.teacher.cache import TeacherCache, address
+from capgap.distillation.teacher.cache import TeacherCache, compute_cache_address
 from capgap.distillation.teacher.signal_forms import CacheForm, TeacherSignal
 from capgap.errors import DistillError
 from capgap.events import Listener, Note, ignore, stage
@@ -19,11 +19,11 @@ from capgap.models.packed import PackedBackbone, PackedRow
 
 __all__ = ["CachedSignals", "OnlineTeacher", "ScoredText", "score_texts"]
 
-_PASS_TOKENS = 1024
-_SHARD_TOKENS = 65_536  # that carry loss; a killed run loses less than this
+_MAX_PASS_TOKENS = 1024
+_SHARD_LOSS_TOKENS = 65_536  # that carry loss; a killed run loses less than this
 _PACKING_BLOCK_TEXTS = 1024  # texts: first fit takes the square of them
 _MAX_FLOAT16 = 6e4  # just under the largest float16
-_MEASURED_TEXTS = 64  # on which the cost of rounding is measured
+_N_ROUNDING_ERROR_TEXTS = 64  # on which the cost of rounding is measured
 
 TokenIds = Sequence[Sequence[int]]
 """Of several texts."""
@@ -42,7 +42,7 @@ class ScoredText:
     @property
     def key(self) -> str:
         """Its address in the cache."""
-        return address(self.ids, self.positions)
+        return compute_cache_address(self.ids, self.positions)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def score_texts(
                 if missing:
                     n_computed_texts = len(missing)
                     teacher = OnlineTeacher(load().to(device), n_vocabulary, [text.ids for text in missing], on_event)
-                    _CachingPass(teacher, cache, form).run(missing, on_progress)
+                    _SignalCacheWriter(teacher, cache, form).run(missing, on_progress)
         on_progress(len(texts) - n_computed_texts, "cached")
     logger.debug("%s: computed %d of %d texts", cache.folder, n_computed_texts, len(texts))
     return CachedSignals(cache, keys, cache.head(device), n_computed_texts)
@@ -169,12 +169,12 @@ class OnlineTeacher:
         # All sequences end to end, shape (tokens of all,); the row says where each ends.
         ids = torch.tensor([token for sequence in sequences for token in sequence], device=device)
         with self.packed.in_use():
-            sequence_states = torch.split(self.packed.hidden(ids, row), list(row.lengths))
+            sequence_hidden_states = torch.split(self.packed.hidden(ids, row), list(row.lengths))
         indices = (torch.tensor(list(token_indices), device=device) for token_indices in positions)
-        return [hidden[token_indices] for hidden, token_indices in zip(sequence_states, indices, strict=True)]
+        return [hidden[token_indices] for hidden, token_indices in zip(sequence_hidden_states, indices, strict=True)]
 
 
-class _CachingPass:
+class _SignalCacheWriter:
     """A teacher's pass over texts, whose distributions it puts into a cache."""
 
     def __init__(self, teacher: OnlineTeacher, cache: TeacherCache, form: CacheForm) -> None:
@@ -192,27 +192,27 @@ class _CachingPass:
         n_waiting = 0
         for low in range(0, len(texts), _PACKING_BLOCK_TEXTS):
             block = texts[low : low + _PACKING_BLOCK_TEXTS]
-            for group in first_fit([len(text.ids) for text in block], _PASS_TOKENS):
+            for group in first_fit([len(text.ids) for text in block], _MAX_PASS_TOKENS):
                 batch = [block[index] for index in group]
                 hidden = self.teacher.hidden_states([text.ids for text in batch], [text.positions for text in batch])
-                for text, text_states in zip(batch, hidden, strict=True):
-                    tensors = self._in_cache_form(text, text_states)
+                for text, text_hidden_states in zip(batch, hidden, strict=True):
+                    tensors = self._convert_to_cache_form(text, text_hidden_states)
                     unsaved_tensors[text.key] = {name: values.cpu() for name, values in tensors.items()}
                     n_waiting += len(text.positions)
                 on_progress(len(group))
-                if n_waiting >= _SHARD_TOKENS:
+                if n_waiting >= _SHARD_LOSS_TOKENS:
                     self.cache.append(unsaved_tensors)
                     unsaved_tensors, n_waiting = {}, 0
         if unsaved_tensors:
             self.cache.append(unsaved_tensors)
         self.cache.record(error={"what": _ERROR_DESCRIPTIONS[self.form.mode], "mean": float(np.mean(self.errors))})
 
-    def _in_cache_form(self, text: ScoredText, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _convert_to_cache_form(self, text: ScoredText, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
         """The tensors of `TeacherSignal` in the cache's form, from hidden states of shape (positions, width)."""
         if self.form.mode == "hidden":
-            half_dtype = torch.float16 if float(hidden.abs().max()) < _MAX_FLOAT16 else torch.bfloat16
-            rounded = hidden.to(half_dtype)
-            if len(self.errors) < _MEASURED_TEXTS:
+            storage_dtype = torch.float16 if float(hidden.abs().max()) < _MAX_FLOAT16 else torch.bfloat16
+            rounded = hidden.to(storage_dtype)
+            if len(self.errors) < _N_ROUNDING_ERROR_TEXTS:
                 self.errors.append(_mean_kl(self.head.logits(hidden), self.head.logits(rounded.to(hidden.dtype))))
             return {"hidden": rounded}
         logits = self.head.logits(hidden)

@@ -11,14 +11,14 @@ from capgap.distillation.config_keys import GenerationKeys
 from capgap.distillation.data.selection import TrainingExample
 from capgap.distillation.data.targets import answer_text, graded, leading_delimiter
 from capgap.distillation.job import DistillJob
-from capgap.distillation.teacher.prompt_context import PromptContext, teacher_spec
+from capgap.distillation.teacher.prompt_context import PromptBuilder, teacher_spec
 from capgap.errors import DistillError
 from capgap.events import stage
 from capgap.models import Ledger, load_model, respond
 
-__all__ = ["ExampleKey", "TeacherGenerations", "generate_texts"]
+__all__ = ["TaskItemKey", "TeacherGenerations", "generate_texts"]
 
-ExampleKey = tuple[str, str]
+TaskItemKey = tuple[str, str]
 """Task and item."""
 Responses = Sequence[Sequence[Any]]
 """Of each example: one response, or one for each choice; shape (examples, 1 or choices)."""
@@ -42,7 +42,7 @@ class TeacherGenerations:
     """Wrong answers that ``keep: correct`` dropped."""
     facts: dict[str, Any] = field(default_factory=dict)
     """The teacher's row of the models table."""
-    confidence: dict[ExampleKey, float] = field(default_factory=dict)
+    confidence: dict[TaskItemKey, float] = field(default_factory=dict)
     """Mean log-probability of a character of the teacher's own text, nats, where it was measured."""
     shares: tuple[float, ...] = ()
     """Of a team: whose texts were chosen."""
@@ -54,7 +54,7 @@ class TeacherGenerations:
 
 
 def generate_texts(
-    job: DistillJob, word: str, examples: Sequence[TrainingExample], context: PromptContext, *, ledger: Path
+    job: DistillJob, word: str, examples: Sequence[TrainingExample], context: PromptBuilder, *, ledger: Path
 ) -> TeacherGenerations:
     """A teacher's completions of all prompts, as the file wants them: texts, limits, and whether wrong ones are kept.
 
@@ -81,18 +81,18 @@ def generate_texts(
     if any(example.messages is not None for example in examples):
         raise DistillError("messages carry their own answers; a teacher is asked prompts. Give prompt and completion.")
     config = job.config
-    needs_confidence = len(config.teacher) > 1 and config.team.choose == "confidence"
+    measures_confidence = len(config.teacher) > 1 and config.team.choose == "confidence"
     model = load_model(teacher_spec(config, word), device=job.device)
-    requests = [_requests(model, example, config.generation, context.prompt(example)) for example in examples]
-    if needs_confidence and not model.can_score:
+    requests = [_build_requests(model, example, config.generation, context.prompt(example)) for example in examples]
+    if measures_confidence and not model.can_score:
         raise DistillError(f"teacher {model.name}: {model.no_scores_reason}, which team.choose: confidence needs.")
     batch = [request for group in requests for request in group]
     with Ledger(ledger) as cache, stage(job.on_event, "teacher's texts", len(batch), "response") as on_progress:
         answered = iter(respond(model, batch, cache, progress=lambda computed, cached: on_progress(computed + cached)))
         responses = [[next(answered)[0] for _ in group] for group in requests]
-        confidence = _confidence(model, examples, requests, responses, cache) if needs_confidence else {}
+        text_confidence = _score_confidence(model, examples, requests, responses, cache) if measures_confidence else {}
     usable_texts = _usable(examples, responses, config)
-    generations = replace(usable_texts, facts=model.facts, confidence=confidence)
+    generations = replace(usable_texts, facts=model.facts, confidence=text_confidence)
     if not generations.pairs:
         raise DistillError(
             f"teacher {model.name}: none of its {generations.n_asked} texts can be used ({generations.n_cut} cut at "
@@ -103,13 +103,13 @@ def generate_texts(
     return generations
 
 
-def _requests(model: Any, example: TrainingExample, generation: GenerationKeys, prompt: str) -> list[Any]:
+def _build_requests(model: Any, example: TrainingExample, generation: GenerationKeys, prompt: str) -> list[Any]:
     """lm-eval's requests for one example: one text, or the log-likelihood of each choice."""
-    text = _context(model, prompt)
+    text = _format_teacher_prompt(model, prompt)
     task_format = example.task_format
     if example.choices is not None:
         delimiter = "" if model.prompting.chat_template else task_format.delimiter
-        return [_instance(example, "loglikelihood", text, f"{delimiter}{choice}") for choice in example.choices]
+        return [_make_lm_request(example, "loglikelihood", text, f"{delimiter}{choice}") for choice in example.choices]
     settings: dict[str, Any] = {
         "until": list(task_format.stop),
         "max_gen_toks": generation.max_tokens or task_format.max_tokens,
@@ -117,38 +117,38 @@ def _requests(model: Any, example: TrainingExample, generation: GenerationKeys, 
     }
     if generation.temperature > 0:
         settings["temperature"] = generation.temperature
-    return [_instance(example, "generate_until", text, settings)]
+    return [_make_lm_request(example, "generate_until", text, settings)]
 
 
-def _instance(example: TrainingExample, kind: Any, *arguments: Any) -> Any:
+def _make_lm_request(example: TrainingExample, kind: Any, *arguments: Any) -> Any:
     from lm_eval.api.instance import Instance
 
     return Instance(request_type=kind, doc={}, arguments=arguments, idx=0, metadata=(example.task, 0, 1))
 
 
-def _confidence(
+def _score_confidence(
     model: Any, examples: Sequence[TrainingExample], requests: Sequence[Any], responses: Responses, ledger: Any
-) -> dict[ExampleKey, float]:
+) -> dict[TaskItemKey, float]:
     """Mean log-probability of a character of a teacher's own text for each example, nats."""
-    confidence: dict[ExampleKey, float] = {}
-    to_score: dict[ExampleKey, Any] = {}
+    text_confidence: dict[TaskItemKey, float] = {}
+    to_score: dict[TaskItemKey, Any] = {}
     for example, group, answers in zip(examples, requests, responses, strict=True):
         key = (example.task, example.item)
         text = answers[0].value
         if example.choices is not None:
             likeliest_index = _likeliest_choice(answers)
-            confidence[key] = answers[likeliest_index].value[0] / max(len(example.choices[likeliest_index]), 1)
+            text_confidence[key] = answers[likeliest_index].value[0] / max(len(example.choices[likeliest_index]), 1)
         elif text:
             # some tokenizers drop the white space that a text began with
-            is_whole = model.prompting.chat_template or text[:1].isspace()
-            continuation = text if is_whole else f"{leading_delimiter(example)}{text}"
-            to_score[key] = _instance(example, "loglikelihood", group[0].args[0], continuation)
+            needs_no_delimiter = model.prompting.chat_template or text[:1].isspace()
+            continuation = text if needs_no_delimiter else f"{leading_delimiter(example)}{text}"
+            to_score[key] = _make_lm_request(example, "loglikelihood", group[0].args[0], continuation)
         else:
-            confidence[key] = float("-inf")
+            text_confidence[key] = float("-inf")
     scored = respond(model, list(to_score.values()), ledger)
     for (key, request), (response,) in zip(to_score.items(), scored, strict=True):
-        confidence[key] = response.value[0] / len(request.args[1])
-    return confidence
+        text_confidence[key] = response.value[0] / len(request.args[1])
+    return text_confidence
 
 
 def _likeliest_choice(answers: Sequence[Any]) -> int:
@@ -156,7 +156,7 @@ def _likeliest_choice(answers: Sequence[Any]) -> int:
     return max(range(len(answers)), key=lambda index: answers[index].value[0])
 
 
-def _context(model: Any, prompt: str) -> str:
+def _format_teacher_prompt(model: Any, prompt: str) -> str:
     """The prompt as this teacher is addressed."""
     prompting = model.prompting
     if prompting.chat_template:
@@ -169,24 +169,24 @@ def _context(model: Any, prompt: str) -> str:
 def _usable(examples: Sequence[TrainingExample], responses: Responses, config: DistillConfig) -> TeacherGenerations:
     """The completions that can be trained on, and how many responses were dropped for which reason."""
     pairs: list[tuple[TrainingExample, str]] = []
-    verdicts: list[bool | None] = []
-    dropped: Counter[str] = Counter()
+    correctness_verdicts: list[bool | None] = []
+    n_dropped_by_reason: Counter[str] = Counter()
     for example, answers in zip(examples, responses, strict=True):
-        completion, is_right = _completion(example, answers, config.text_kind.has_steps)
-        verdicts.append(is_right)
+        completion, is_right = _grade_answer(example, answers, config.text_kind.has_reasoning)
+        correctness_verdicts.append(is_right)
         if completion is None:
-            dropped["cut" if answers[0].stop_reason == "limit" else "unparsed"] += 1
+            n_dropped_by_reason["cut" if answers[0].stop_reason == "limit" else "unparsed"] += 1
         elif config.generation.keep == "correct" and not is_right:
-            dropped["wrong"] += 1
+            n_dropped_by_reason["wrong"] += 1
         else:
             pairs.append((example, completion))
     # One that cannot be scored, and nobody can tell how many are right.
-    n_right = None if None in verdicts else verdicts.count(True)
-    counts = (dropped["unparsed"], dropped["cut"], dropped["wrong"])
+    n_right = None if None in correctness_verdicts else correctness_verdicts.count(True)
+    counts = (n_dropped_by_reason["unparsed"], n_dropped_by_reason["cut"], n_dropped_by_reason["wrong"])
     return TeacherGenerations(tuple(pairs), len(examples), n_right, *counts)
 
 
-def _completion(example: TrainingExample, answers: Sequence[Any], with_steps: bool) -> tuple[str | None, bool | None]:
+def _grade_answer(example: TrainingExample, answers: Sequence[Any], keep_steps: bool) -> tuple[str | None, bool | None]:
     """The completion that a response gives (None: cut or unreadable); whether it is right (None: nobody can tell)."""
     if example.choices is not None:
         choice = example.choices[_likeliest_choice(answers)]
@@ -196,7 +196,7 @@ def _completion(example: TrainingExample, answers: Sequence[Any], with_steps: bo
     if answer is None or answers[0].stop_reason == "limit":
         return None, False
     is_right = None if score is None else score == 1.0
-    if not with_steps:
+    if not keep_steps:
         return answer_text(example, text, answer), is_right
     # What a teacher writes may begin with the white space that its prompt left open.
     return (text.rstrip() if text[:1].isspace() else f"{leading_delimiter(example)}{text.rstrip()}"), is_right

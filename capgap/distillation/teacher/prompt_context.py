@@ -25,7 +25,7 @@ def teacher_spec(config: DistillConfig, word: str) -> ModelSpec:
     return replace(spec, options={**spec.options, "system_prompt": system})
 
 
-class PromptContext:
+class PromptBuilder:
     """The teacher's prompt for an example: solved examples, and the prompt itself.
 
     Parameters

@@ -9,7 +9,7 @@ import torch
 from capgap.errors import DistillError
 from capgap.models.lm_head import LanguageModelHead
 
-_PER_POSITION_FIELDS = ("hidden", "ids", "logprobs", "entropy", "sampled_entropy")
+_POSITION_TENSOR_FIELDS = ("hidden", "ids", "logprobs", "entropy", "sampled_entropy")
 """Fields of `TeacherSignal` with a row for each position."""
 
 
@@ -52,12 +52,12 @@ class TeacherSignal:
         return self._map_tensors(lambda values: values.to(device))
 
     def _map_tensors(self, transform: Callable[[torch.Tensor], torch.Tensor]) -> "TeacherSignal":
-        tensors = {name: getattr(self, name) for name in _PER_POSITION_FIELDS}
-        mapped: dict[str, Any] = {name: transform(values) for name, values in tensors.items() if values is not None}
-        return replace(self, **mapped)
+        tensors = {name: getattr(self, name) for name in _POSITION_TENSOR_FIELDS}
+        new_fields: dict[str, Any] = {name: transform(values) for name, values in tensors.items() if values is not None}
+        return replace(self, **new_fields)
 
 
-def bytes_per_token(mode: str, *, width: int, k: int) -> int:
+def cache_token_bytes(mode: str, *, width: int, k: int) -> int:
     """Bytes that a position that carries loss takes: 16-bit states and log-probabilities, 32-bit ids and entropies."""
     return {"hidden": 2 * width, "top_k": 4 * k + 2 * (k + 1) + 4, "sample": 4 * k + 8}[mode]
 
@@ -84,7 +84,7 @@ def choose_cache_form(
         Hidden states are too large, and a sample cannot give the divergence.
     """
     if mode == "auto":
-        size = n_tokens * bytes_per_token("hidden", width=width, k=k) / 1e9
+        size = n_tokens * cache_token_bytes("hidden", width=width, k=k) / 1e9
         if size > max_gb and divergence != "forward_kl":
             raise DistillError(
                 f"hidden states for {n_tokens:,} tokens take {size:.1f} GB, over cache.max_gb ({max_gb:g}), and a "

@@ -11,10 +11,10 @@ from capgap.distillation.job import DistillJob
 from capgap.distillation.students.loading import fingerprint, loaded, model_config, model_tokenizer
 from capgap.distillation.students.student import LoadedStudent
 from capgap.distillation.teacher.distributions import CachedSignals, ScoredText, score_texts
-from capgap.distillation.teacher.prompt_context import PromptContext, teacher_spec
-from capgap.distillation.teacher.signal_forms import CacheForm, TeacherSignal, bytes_per_token, choose_cache_form
+from capgap.distillation.teacher.prompt_context import PromptBuilder, teacher_spec
+from capgap.distillation.teacher.signal_forms import CacheForm, TeacherSignal, cache_token_bytes, choose_cache_form
 from capgap.errors import DistillError
-from capgap.models import choose_device, prompting_of
+from capgap.models import choose_device, resolve_prompting
 from capgap.models.checkpoint import locate
 from capgap.models.model_spec import BACKENDS
 
@@ -48,7 +48,7 @@ class TeacherSignals:
 
 
 def teacher_signals(
-    job: DistillJob, student: LoadedStudent, dataset: TokenisedDataset, context: PromptContext
+    job: DistillJob, student: LoadedStudent, dataset: TokenisedDataset, context: PromptBuilder
 ) -> TeacherSignals:
     """Every teacher's distributions at the tokens of a dataset that carry loss, from their caches where they are there.
 
@@ -58,7 +58,7 @@ def teacher_signals(
         A teacher gives no distributions, or over other tokens than the student's.
     """
     config, cache = job.config, job.config.cache
-    teachers = [LocatedTeacher.locate(config, word, job.device) for word in config.teacher]
+    teachers = [LocatedTeacher.locate_teacher(config, word, job.device) for word in config.teacher]
     n_vocabulary = min(shared_vocabulary(job, student, teacher) for teacher in teachers)
     # One form for all of them, since only what is kept in one form can be mixed.
     form = choose_cache_form(
@@ -66,17 +66,17 @@ def teacher_signals(
         divergence=config.divergence, n_tokens=sum(encoded.n_loss_tokens for encoded in dataset.encoded),
         width=sum(teacher.text_config.hidden_size for teacher in teachers),
     )  # fmt: skip
-    signals_by_teacher = tuple(_signals_of(job, teacher, dataset, context, form, n_vocabulary) for teacher in teachers)
+    signals_by_teacher = tuple(_get_signals(job, teacher, dataset, context, form, n_vocabulary) for teacher in teachers)
     n_computed_texts = sum(cached_signals.n_computed for cached_signals in signals_by_teacher)
     job.note(f"the teacher was asked {n_computed_texts:,} of {len(dataset.examples):,} texts")
     return TeacherSignals(signals_by_teacher, form.mode)
 
 
-def _signals_of(
+def _get_signals(
     job: DistillJob,
     teacher: "LocatedTeacher",
     dataset: TokenisedDataset,
-    context: PromptContext,
+    context: PromptBuilder,
     form: CacheForm,
     n_vocabulary: int,
 ) -> CachedSignals:
@@ -88,10 +88,10 @@ def _signals_of(
     ]
     root = job.folder / job.config.cache.folder if job.config.cache.folder else job.out.parent / TEACHER_CACHE_FOLDER
     n_tokens = sum(len(text.positions) for text in texts)
-    token_bytes = bytes_per_token(form.mode, width=teacher.text_config.hidden_size, k=form.k)
+    bytes_per_position = cache_token_bytes(form.mode, width=teacher.text_config.hidden_size, k=form.k)
     job.note(
-        f"teacher's {form.mode} for {n_tokens:,} tokens, {token_bytes:,} bytes each, "
-        f"{token_bytes * n_tokens / 1e6:,.1f} MB in {root}"
+        f"teacher's {form.mode} for {n_tokens:,} tokens, {bytes_per_position:,} bytes each, "
+        f"{bytes_per_position * n_tokens / 1e6:,.1f} MB in {root}"
     )
     return score_texts(
         teacher.load, teacher.identity, texts, form,
@@ -110,12 +110,12 @@ def shared_vocabulary(job: DistillJob, student: LoadedStudent, teacher: "Located
     difference = check_tokenizers(job.config.name, student.tokenizer, teacher.tokenizer)
     if difference:
         job.note(difference)
-    n_student = int(student.model.get_input_embeddings().weight.shape[0])
-    n_teacher = int(teacher.text_config.vocab_size)
-    n_shared = min(n_teacher, n_student)
-    if n_teacher != n_student:
+    student_vocabulary_size = int(student.model.get_input_embeddings().weight.shape[0])
+    teacher_vocabulary_size = int(teacher.text_config.vocab_size)
+    n_shared = min(teacher_vocabulary_size, student_vocabulary_size)
+    if teacher_vocabulary_size != student_vocabulary_size:
         job.note(
-            f"the teacher's table has {n_teacher:,} ids and the student's {n_student:,}; "
+            f"the teacher's table has {teacher_vocabulary_size:,} ids and the student's {student_vocabulary_size:,}; "
             f"they are compared over the first {n_shared:,}"
         )
     return n_shared
@@ -133,7 +133,7 @@ class LocatedTeacher:
     device: str
 
     @classmethod
-    def locate(cls, config: DistillConfig, word: str, device: str | None) -> Self:
+    def locate_teacher(cls, config: DistillConfig, word: str, device: str | None) -> Self:
         """The teacher that a word of the file names.
 
         Raises
@@ -169,7 +169,7 @@ class LocatedTeacher:
     def encoder(self) -> ExampleEncoder:
         """The encoder of its prompts, as its evaluation addresses it."""
         max_length = int(getattr(self.text_config, "max_position_embeddings", None) or 1 << 30)
-        prompting = prompting_of(self.spec, self.checkpoint)
+        prompting = resolve_prompting(self.spec, self.checkpoint)
         return ExampleEncoder(self.tokenizer, max_length=max_length, prompting=prompting)
 
     def load(self) -> Any:
@@ -185,9 +185,9 @@ def _scored_text(encoder: ExampleEncoder, prompt: str | None, completion: str, s
         return ScoredText(student.input_ids[: student.n_inputs], positions)
     encoded = encoder.pair(prompt, completion)
     assert encoded is not None  # the student's own limit is no longer
-    n_student, n_teacher = len(student.prompt_ids), len(encoded.prompt_ids)
-    ids = (*encoded.prompt_ids, *student.input_ids[n_student : student.n_inputs])
-    return ScoredText(ids, tuple(position - n_student + n_teacher for position in positions))
+    n_student_prompt_ids, n_teacher_prompt_ids = len(student.prompt_ids), len(encoded.prompt_ids)
+    ids = (*encoded.prompt_ids, *student.input_ids[n_student_prompt_ids : student.n_inputs])
+    return ScoredText(ids, tuple(position - n_student_prompt_ids + n_teacher_prompt_ids for position in positions))
 
 
 def check_tokenizers(name: str, student: Any, teacher: Any) -> str | None:

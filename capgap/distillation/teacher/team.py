@@ -6,18 +6,18 @@ from dataclasses import replace
 
 from capgap.distillation.data.selection import TrainingExample
 from capgap.distillation.data.targets import graded
-from capgap.distillation.teacher.generations import ExampleKey, TeacherGenerations
+from capgap.distillation.teacher.generations import TaskItemKey, TeacherGenerations
 from capgap.errors import DistillError
 
 
-def select_texts(generations: Sequence[TeacherGenerations], choice_rule: str, *, name: str) -> TeacherGenerations:
+def select_texts(generations: Sequence[TeacherGenerations], team_choice_rule: str, *, name: str) -> TeacherGenerations:
     """One text for each prompt that any teacher answered.
 
     Parameters
     ----------
     generations
         Of each teacher, in the order of the file.
-    choice_rule
+    team_choice_rule
         ``agreement``: the answer that most teachers give, in the words of the first who gives it; the first teacher's
         where they are equally many. ``task``: each task's texts are those of the teacher that is right most often on
         it. ``confidence``: the text that its own teacher finds likeliest, by the mean log-probability of a character,
@@ -33,16 +33,16 @@ def select_texts(generations: Sequence[TeacherGenerations], choice_rule: str, *,
     if len(generations) == 1:
         return generations[0]
     # Key of an example → index of a teacher → its text.
-    texts: dict[ExampleKey, dict[int, str]] = defaultdict(dict)
-    examples: dict[ExampleKey, TrainingExample] = {}
+    texts: dict[TaskItemKey, dict[int, str]] = defaultdict(dict)
+    examples: dict[TaskItemKey, TrainingExample] = {}
     for teacher, teacher_generations in enumerate(generations):
         for example, text in teacher_generations.pairs:
             examples[example.task, example.item] = example
             texts[example.task, example.item][teacher] = text
-    if choice_rule == "task":
+    if team_choice_rule == "task":
         best_teacher_by_task = _best_by_task(generations, name)
         chosen = {key: best_teacher_by_task[key[0]] for key in texts}
-    elif choice_rule == "confidence":
+    elif team_choice_rule == "confidence":
         chosen = {key: max(texts[key], key=lambda n: generations[n].confidence[key]) for key in texts}
     else:
         chosen = {key: _majority(examples[key], candidates) for key, candidates in texts.items()}
@@ -62,8 +62,8 @@ def select_texts(generations: Sequence[TeacherGenerations], choice_rule: str, *,
 def _majority(example: TrainingExample, texts: Mapping[int, str]) -> int:
     """The first teacher that gives the answer which most give."""
     answers = {teacher: graded(example, text)[1] or text.strip() for teacher, text in texts.items()}
-    votes = Counter(answers.values())
-    return max(answers, key=lambda teacher: (votes[answers[teacher]], -teacher))
+    answer_votes = Counter(answers.values())
+    return max(answers, key=lambda teacher: (answer_votes[answers[teacher]], -teacher))
 
 
 def _best_by_task(generations: Sequence[TeacherGenerations], name: str) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any
 from capgap.distillation.data.encoding import EncodedExample
 from capgap.distillation.data.packing import first_fit
 from capgap.distillation.teacher.signals import TeacherSignals
-from capgap.distillation.training.micro_batches import MicroBatch, pack
+from capgap.distillation.training.micro_batches import MicroBatch, pack_micro_batch
 from capgap.distillation.training.step_plan import StepPlan
 
 
@@ -57,15 +57,15 @@ class StoredBatches(BatchSource):
         batches = []
         for group in first_fit(lengths, tokens):
             indices = [step[n] for n in group]
-            batch = pack([self.examples[index] for index in indices], indices, n_virtual=n_virtual)
+            batch = pack_micro_batch([self.examples[index] for index in indices], indices, n_virtual=n_virtual)
             batches.append(batch if self.signals is None else replace(batch, signals=self.signals.signals_for(indices)))
         return batches
 
     def token_counts(self, plan: StepPlan) -> tuple[int, int]:
         """Tokens of a whole run and those of them that carry loss."""
         # The last token of an example is learnt and never an input.
-        tokens = plan.per_step([example.n_inputs + 1 for example in self.examples])
-        return sum(tokens), sum(plan.per_step([example.n_loss_tokens for example in self.examples]))
+        tokens = plan.sum_by_step([example.n_inputs + 1 for example in self.examples])
+        return sum(tokens), sum(plan.sum_by_step([example.n_loss_tokens for example in self.examples]))
 
     def signals_record(self) -> dict[str, Any] | None:
         """Facts about the teacher's cached distributions; None where there are none."""

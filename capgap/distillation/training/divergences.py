@@ -39,7 +39,7 @@ DIVERGENCES: dict[str, str] = {
 PositionLoss = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Value, gradient by the logits over the temperature, teacher's entropy: shapes (n,), (n, V), (n,)."""
 ValueAndGradient = tuple[torch.Tensor, torch.Tensor]
-_MIN_MASS = 1e-30  # a mass below which logarithms are cut off
+_MASS_FLOOR = 1e-30  # a mass below which logarithms are cut off
 
 
 @dataclass(frozen=True)
@@ -81,45 +81,45 @@ def divergence(log_student: torch.Tensor, objective: Objective, signals: tuple[T
     """
     form_names = {("dense" if s.hidden is not None else "top" if s.logprobs is not None else "sample") for s in signals}
     if form_names == {"dense"}:
-        return _from_logits(log_student, objective, signals)
+        return _dense_loss(log_student, objective, signals)
     if form_names == {"top"} and len(signals) == 1:
-        return _from_top_k(log_student, objective, signals[0])
+        return _divergence_from_top_k(log_student, objective, signals[0])
     if form_names == {"sample"}:
         return _from_samples(log_student, objective, signals)
     raise ValueError(f"signals of {sorted(form_names)} from {len(signals)} teachers cannot be mixed")
 
 
-def _from_logits(log_student: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...]) -> PositionLoss:
+def _dense_loss(log_student: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...]) -> PositionLoss:
     """From whole distributions of any number of teachers."""
-    n_student = log_student.shape[1]
-    logits = [_logits(signal) for signal in signals]
+    student_vocabulary_size = log_student.shape[1]
+    logits = [_compute_teacher_logits(signal) for signal in signals]
     # A teacher with fewer ids than the student: both are compared over what they share, renormalised.
-    n_shared = min(n_student, *(teacher.shape[1] for teacher in logits))
+    n_shared = min(student_vocabulary_size, *(teacher.shape[1] for teacher in logits))
     logits = [teacher[:, :n_shared] for teacher in logits]
-    if n_shared < n_student:
+    if n_shared < student_vocabulary_size:
         log_student = torch.log_softmax(log_student[:, :n_shared], dim=-1)
     temperature, shares = objective.temperature, objective.shares
-    log_teacher = _mixture([torch.log_softmax(teacher / temperature, dim=-1) for teacher in logits], shares)
+    log_teacher = _mix_logprobs([torch.log_softmax(teacher / temperature, dim=-1) for teacher in logits], shares)
     if objective.max_entropy is None:
         entropy = log_teacher.new_zeros(len(log_teacher))
     else:
         untempered_log_teacher = log_teacher
         if temperature != 1:
-            untempered_log_teacher = _mixture([torch.log_softmax(teacher, dim=-1) for teacher in logits], shares)
+            untempered_log_teacher = _mix_logprobs([torch.log_softmax(teacher, dim=-1) for teacher in logits], shares)
         entropy = -(untempered_log_teacher.exp() * untempered_log_teacher).sum(dim=-1)
     value, logit_gradient = _token_divergence(log_teacher, log_student, objective)
-    if n_shared < n_student:
-        logit_gradient = torch.nn.functional.pad(logit_gradient, (0, n_student - n_shared))
+    if n_shared < student_vocabulary_size:
+        logit_gradient = torch.nn.functional.pad(logit_gradient, (0, student_vocabulary_size - n_shared))
     return value, logit_gradient, entropy
 
 
-def _logits(signal: TeacherSignal) -> torch.Tensor:
+def _compute_teacher_logits(signal: TeacherSignal) -> torch.Tensor:
     assert signal.head is not None
     assert signal.hidden is not None
     return signal.head.logits(signal.hidden)
 
 
-def _mixture(logprobs: list[torch.Tensor], shares: tuple[float, ...]) -> torch.Tensor:
+def _mix_logprobs(logprobs: list[torch.Tensor], shares: tuple[float, ...]) -> torch.Tensor:
     """Log-probabilities of a mixture of distributions, each of shape (n, V)."""
     if len(logprobs) == 1:
         return logprobs[0]
@@ -139,14 +139,14 @@ def _token_divergence(log_teacher: torch.Tensor, log_student: torch.Tensor, obje
         return value, ratio.sub_(value[:, None]).mul_(s)
     beta = objective.beta
     t = log_teacher.exp()
-    log_mixture = (beta * t + (1 - beta) * s).clamp_min_(_MIN_MASS).log_()
+    log_mixture = (beta * t + (1 - beta) * s).clamp_min_(_MASS_FLOOR).log_()
     ratio = log_student - log_mixture
     student_kl = (s * ratio).sum(dim=-1)
     value = beta * (t * (log_teacher - log_mixture)).sum(dim=-1) + (1 - beta) * student_kl
     return value, ratio.sub_(student_kl[:, None]).mul_(s).mul_(1 - beta)
 
 
-def _from_top_k(log_student: torch.Tensor, objective: Objective, signal: TeacherSignal) -> PositionLoss:
+def _divergence_from_top_k(log_student: torch.Tensor, objective: Objective, signal: TeacherSignal) -> PositionLoss:
     """From the likeliest k tokens of one teacher and one tail for all others."""
     assert signal.ids is not None
     assert signal.logprobs is not None
@@ -156,21 +156,21 @@ def _from_top_k(log_student: torch.Tensor, objective: Objective, signal: Teacher
     # Shapes (n, k) and (n, k + 1). They were rounded where they were kept, and are made to add up to 1 again.
     ids, log_teacher = signal.ids.long(), torch.log_softmax(signal.logprobs.to(log_student.dtype), dim=-1)
     s = log_student.exp()
-    student_top = s.gather(1, ids)
+    student_top_masses = s.gather(1, ids)
     # Summed, not 1 - the others: where the tail holds next to nothing, the difference is all rounding.
-    student_tail = s.scatter(1, ids, 0.0).sum(dim=-1, keepdim=True)
-    teacher, student = log_teacher.exp(), torch.cat([student_top, student_tail], 1).clamp_min(_MIN_MASS)
-    value, mass_gradient = _bucket_divergence(teacher, student, objective)
+    student_tail_mass = s.scatter(1, ids, 0.0).sum(dim=-1, keepdim=True)
+    teacher, student = log_teacher.exp(), torch.cat([student_top_masses, student_tail_mass], 1).clamp_min(_MASS_FLOOR)
+    value, bucket_mass_gradient = _bucket_divergence(teacher, student, objective)
     # Softmax's backward: the tail's derivative at every token, then those of the top over it.
-    centre = (student * mass_gradient).sum(dim=-1, keepdim=True)
-    logit_gradient = s * (mass_gradient[:, -1:] - centre)
-    logit_gradient.scatter_(1, ids, student_top * (mass_gradient[:, :-1] - centre))
+    centre = (student * bucket_mass_gradient).sum(dim=-1, keepdim=True)
+    logit_gradient = s * (bucket_mass_gradient[:, -1:] - centre)
+    logit_gradient.scatter_(1, ids, student_top_masses * (bucket_mass_gradient[:, :-1] - centre))
     return value, logit_gradient, signal.entropy
 
 
 def _bucket_divergence(teacher: torch.Tensor, student: torch.Tensor, objective: Objective) -> ValueAndGradient:
     """Value, and derivative by the student's mass in each bucket; masses of shape (n, buckets)."""
-    t, s, beta = teacher.clamp_min(_MIN_MASS), student, objective.beta
+    t, s, beta = teacher.clamp_min(_MASS_FLOOR), student, objective.beta
     if objective.divergence == "forward_kl":
         return (t * (t / s).log()).sum(dim=-1), -t / s
     if objective.divergence == "reverse_kl":

@@ -57,7 +57,7 @@ class LossEngine:
         )  # fmt: skip
 
 
-def objective_of(config: DistillConfig) -> Objective:
+def build_objective(config: DistillConfig) -> Objective:
     """What a distillation file minimises."""
     if not config.supervision_kind.learns_distributions:
         return Objective(cross_entropy=1.0)

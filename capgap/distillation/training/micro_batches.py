@@ -41,7 +41,7 @@ class MicroBatch:
         return replace(self, **moved, signals=moved_signals, row=PackedRow(self.row.lengths, device))
 
 
-def pack(examples: Sequence[EncodedExample], indices: Sequence[int], *, n_virtual: int = 0) -> MicroBatch:
+def pack_micro_batch(examples: Sequence[EncodedExample], indices: Sequence[int], *, n_virtual: int = 0) -> MicroBatch:
     """Examples laid end to end as one micro-batch.
 
     Parameters

@@ -91,7 +91,7 @@ def _cross_entropy_gradient(probability: torch.Tensor, labels: torch.Tensor, wei
     return probability.scatter_add_(1, labels[:, None], -weights[:, None])
 
 
-class _TiledFunction(torch.autograd.Function):
+class _TiledLossFunction(torch.autograd.Function):
     """Autograd function that projects, compares and differentiates tile by tile, all of it in the forward pass.
 
     What it keeps for backward is as large as the hidden states and the head, never as the logits.
@@ -124,9 +124,9 @@ class _TiledFunction(torch.autograd.Function):
         with torch.autocast(device, enabled=False):
             for low in range(0, len(hidden), tile):
                 high = min(low + tile, len(hidden))
-                tile_hidden = hidden[low:high].to(compute_dtype)
+                tile_states = hidden[low:high].to(compute_dtype)
                 # one buffer for all tiles: fresh memory costs more than what is written into it
-                raw = tile_hidden if matrix is None else torch.mm(tile_hidden, matrix.T, out=buffer[: high - low])
+                raw = tile_states if matrix is None else torch.mm(tile_states, matrix.T, out=buffer[: high - low])
                 logits, slope = _scaled_and_capped(_at_least_float32(raw), bias, lm_head)
                 tiles = tuple(signal.tile(low, high) for signal in teacher_signals)
                 loss = tile_loss(logits, labels[low:high], weights[low:high], objective, tiles)
@@ -139,7 +139,7 @@ class _TiledFunction(torch.autograd.Function):
                 if hidden_gradient is not None:
                     hidden_gradient[low:high] = gradient if matrix is None else gradient @ matrix
                 if weight_gradient is not None:
-                    factors = (gradient.T.to(weight_gradient.dtype), tile_hidden.to(weight_gradient.dtype))
+                    factors = (gradient.T.to(weight_gradient.dtype), tile_states.to(weight_gradient.dtype))
                     # the first tile writes over what `empty_like` left there
                     torch.mm(*factors, out=weight_gradient) if low == 0 else weight_gradient.addmm_(*factors)
         ctx.gradients = (hidden_gradient, weight_gradient, bias_gradient)
@@ -204,8 +204,8 @@ def tiled_loss(
     The gradient is computed in the forward pass, tile by tile while its logits are there, so backward multiplies
     three tensors by a number; it can run once.
     """
-    sums = _TiledFunction.apply(  # type: ignore[no-untyped-call]
+    sums = _TiledLossFunction.apply(  # type: ignore[no-untyped-call]
         hidden, lm_head.weight, lm_head.bias, lm_head, labels, weights, objective, teacher_signals, tile
     )
-    detached_sums = sums.detach()
-    return LossSums(sums[0], detached_sums[1], detached_sums[2], detached_sums[3])
+    detached_loss_sums = sums.detach()
+    return LossSums(sums[0], detached_loss_sums[1], detached_loss_sums[2], detached_loss_sums[3])

@@ -17,12 +17,12 @@ from capgap.distillation.data.tokenised import TokenisedDataset
 from capgap.distillation.job import DistillJob
 from capgap.distillation.students.student import LoadedStudent
 from capgap.distillation.teacher.distributions import OnlineTeacher
-from capgap.distillation.teacher.prompt_context import PromptContext
+from capgap.distillation.teacher.prompt_context import PromptBuilder
 from capgap.distillation.teacher.signal_forms import TeacherSignal
 from capgap.distillation.teacher.signals import LocatedTeacher, shared_vocabulary
 from capgap.distillation.training.batch_source import BatchSource
 from capgap.distillation.training.loss_engine import n_virtual_tokens
-from capgap.distillation.training.micro_batches import MicroBatch, pack
+from capgap.distillation.training.micro_batches import MicroBatch, pack_micro_batch
 from capgap.errors import DistillError
 
 _DEFAULT_MAX_TOKENS = 256
@@ -44,21 +44,21 @@ class OnPolicyBatches(BatchSource):
     """At which the student samples."""
     seed: int
     """Of the sampling."""
-    eos: int
+    eos_id: int
     """Ends a text."""
     pad: int
     """Fills up prompts on the left."""
 
     def micro_batches(self, step: Sequence[int], tokens: int, n_virtual: int = 0) -> list[MicroBatch]:
         """The forward passes of an optimizer step; see `BatchSource.micro_batches`."""
-        texts = self._sample(step)
+        texts = self._sample_texts(step)
         examples = []  # every token of a text carries loss
         for index, text in zip(step, texts, strict=True):
             prompt = self.prompts[index][0]
             examples.append(EncodedExample((*prompt, *text), (*[NO_LOSS] * len(prompt), *text)))
         batches = []
         for group in first_fit([example.n_inputs + n_virtual for example in examples], tokens):
-            batch = pack([examples[n] for n in group], [step[n] for n in group], n_virtual=n_virtual)
+            batch = pack_micro_batch([examples[n] for n in group], [step[n] for n in group], n_virtual=n_virtual)
             teacher_inputs = [(self.prompts[step[n]][1], texts[n]) for n in group]
             # The token before each of a text predicts it: from the last of the prompt to the last but one of the text.
             hidden = self.teacher.hidden_states(
@@ -70,7 +70,7 @@ class OnPolicyBatches(BatchSource):
         return batches
 
     @torch.no_grad()
-    def _sample(self, step: Sequence[int]) -> list[tuple[int, ...]]:
+    def _sample_texts(self, step: Sequence[int]) -> list[tuple[int, ...]]:
         """A text for each prompt, its end of text included where it has one."""
         device = next(self.student.parameters()).device
         prompts = [self.prompts[index][0] for index in step]
@@ -86,22 +86,22 @@ class OnPolicyBatches(BatchSource):
             inputs, n_given = _with_virtual_tokens(model, ids, mask), 0
             model = model.get_base_model()
         seed = int(hashlib.sha256(f"{self.seed}:{list(step)}".encode()).hexdigest()[:12], 16)
-        was_training = self.student.training
+        was_in_training_mode = self.student.training
         self.student.eval()
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             # the checkpoint's generation settings may cut the distribution; the student's own is what is learnt from
             output = model.generate(
                 **inputs, max_new_tokens=self.max_tokens, do_sample=True, temperature=self.temperature, top_k=0,
-                top_p=1.0, repetition_penalty=1.0, eos_token_id=self.eos, pad_token_id=self.pad,
+                top_p=1.0, repetition_penalty=1.0, eos_token_id=self.eos_id, pad_token_id=self.pad,
             )  # fmt: skip
-        self.student.train(was_training)
+        self.student.train(was_in_training_mode)
         rows = (tuple(row) for row in output[:, n_given:].tolist())
-        return [row[: row.index(self.eos) + 1] if self.eos in row else row for row in rows]
+        return [row[: row.index(self.eos_id) + 1] if self.eos_id in row else row for row in rows]
 
 
 def on_policy_batches(
-    job: DistillJob, student: LoadedStudent, model: Any, dataset: TokenisedDataset, context: PromptContext
+    job: DistillJob, student: LoadedStudent, model: Any, dataset: TokenisedDataset, context: PromptBuilder
 ) -> OnPolicyBatches:
     """The prompts of a dataset, whose texts the student samples and an online teacher scores in every step.
 
@@ -123,7 +123,7 @@ def on_policy_batches(
     if any(example.messages is not None for example in dataset.examples):
         raise DistillError(f"{config.name}: on_policy asks prompts, and messages carry their own answers.")
     (word,) = config.teacher
-    teacher = LocatedTeacher.locate(config, word, job.device)
+    teacher = LocatedTeacher.locate_teacher(config, word, job.device)
     n_vocabulary = shared_vocabulary(job, student, teacher)
     encoder = teacher.encoder()
     prompts = []
@@ -132,15 +132,15 @@ def on_policy_batches(
         assert teachers is not None  # the student's own limit is no longer
         prompts.append((encoded.prompt_ids, teachers.prompt_ids))
     longest_answer = max(example.task_format.max_tokens for example in dataset.examples)
-    free_tokens = student.max_length - max(len(prompt) for prompt, _ in prompts)
-    max_tokens = min(config.on_policy.max_tokens or min(longest_answer, _DEFAULT_MAX_TOKENS), free_tokens)
+    tokens_after_prompt = student.max_length - max(len(prompt) for prompt, _ in prompts)
+    max_tokens = min(config.on_policy.max_tokens or min(longest_answer, _DEFAULT_MAX_TOKENS), tokens_after_prompt)
     if max_tokens < 1:
         raise DistillError(f"{config.name}: a prompt fills all {student.max_length} tokens that a student holds.")
     loaded = teacher.load().to(teacher.device)
     online_teacher = OnlineTeacher(loaded, n_vocabulary, [prompt for _, prompt in prompts], job.on_event)
     return OnPolicyBatches(
         dataset.items, tuple(prompts), model, online_teacher, max_tokens=max_tokens,
-        temperature=config.on_policy.temperature, seed=config.seed, eos=int(student.tokenizer.eos_token_id),
+        temperature=config.on_policy.temperature, seed=config.seed, eos_id=int(student.tokenizer.eos_token_id),
         pad=student.pad,
     )  # fmt: skip
 
@@ -154,7 +154,7 @@ def _with_virtual_tokens(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> d
     rows, masks = [], []
     for row_ids, row_mask in zip(ids, mask, strict=True):
         n_padding = int((row_mask == 0).sum())
-        embedded = table(row_ids)
-        rows.append(torch.cat([embedded[:n_padding], soft_prompt.to(embedded.dtype), embedded[n_padding:]]))
+        embeddings = table(row_ids)
+        rows.append(torch.cat([embeddings[:n_padding], soft_prompt.to(embeddings.dtype), embeddings[n_padding:]]))
         masks.append(torch.cat([row_mask[:n_padding], row_mask.new_ones(len(soft_prompt)), row_mask[n_padding:]]))
     return {"inputs_embeds": torch.stack(rows), "attention_mask": torch.stack(masks)}

@@ -31,7 +31,7 @@ class StepPlan:
         """How often an example is seen, on average."""
         return sum(map(len, self.steps)) / self.n_examples
 
-    def per_step(self, sizes: Sequence[int]) -> list[int]:
+    def sum_by_step(self, sizes: Sequence[int]) -> list[int]:
         """Sums of `sizes`, one for each example, over the examples of each step."""
         return [sum(sizes[index] for index in step) for step in self.steps]
 
@@ -58,12 +58,12 @@ def plan_steps(
     short answers over long ones.
     """
     if max_steps is not None:
-        n_seen = max_steps * batch_size
+        n_examples_seen = max_steps * batch_size
     elif epochs is not None:
-        n_seen = max(1, round(epochs * n))
+        n_examples_seen = max(1, round(epochs * n))
     else:
         raise ValueError("epochs or max_steps")
-    rounds = [rng.permutation(n) for _ in range(math.ceil(n_seen / n))]
-    stream = np.concatenate(rounds)[:n_seen]
-    steps = [tuple(stream[start : start + batch_size].tolist()) for start in range(0, n_seen, batch_size)]
+    shuffled_rounds = [rng.permutation(n) for _ in range(math.ceil(n_examples_seen / n))]
+    stream = np.concatenate(shuffled_rounds)[:n_examples_seen]
+    steps = [tuple(stream[start : start + batch_size].tolist()) for start in range(0, n_examples_seen, batch_size)]
     return StepPlan(tuple(steps), n)

@@ -40,9 +40,9 @@ Save = Callable[[Path, int], None]
 Advance = Callable[[int, str], None]
 """Tells of steps done, and how it goes."""
 
-_SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+_LR_SCHEDULER_TYPES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 _TRAINER_STATE_FILE = "trainer_state.json"
-_TERMS = ("loss", "divergence", "cross_entropy", "gated")
+_LOSS_TERMS = ("loss", "divergence", "cross_entropy", "gated")
 _MAX_LOSS_GROWTH = 1e4  # times the first step's loss, or so many nats a token
 _CURVE_POINTS = 200  # of the learning curve, at most about
 
@@ -56,7 +56,7 @@ class TrainingResult:
     tokens: int | None
     """Tokens that were learnt from, padding not counted; None where texts were written on the way and the run was
     taken up again, so that nobody knows all of them."""
-    loss_tokens: int | None
+    n_loss_tokens: int | None
     """Those of them that carried loss."""
     terms: tuple[dict[str, float], ...]
     """The learning curve: of each of some steps, the means up to it of the loss and its parts; see `StepLoss`."""
@@ -83,22 +83,22 @@ class StepLoss:
     """Share of the tokens at which the teacher was too unsure."""
     tokens: int
     """Tokens that ran."""
-    loss_tokens: int
+    n_loss_tokens: int
     """Those of them that carried loss."""
 
     def words(self, objective: Objective) -> str:
         """The loss and its parts in a few words, for the status of a progress event."""
         if objective.divergence is None:
             return f"loss {self.loss:.4f}"
-        term_texts = [f"loss {self.loss:.4f}", f"{objective.divergence} {self.divergence:.4f}"]
+        loss_term_texts = [f"loss {self.loss:.4f}", f"{objective.divergence} {self.divergence:.4f}"]
         if objective.cross_entropy:
-            term_texts.append(f"cross_entropy {self.cross_entropy:.4f}")
+            loss_term_texts.append(f"cross_entropy {self.cross_entropy:.4f}")
         if objective.max_entropy is not None:
-            term_texts.append(f"gated {self.gated:.0%}")
-        return ", ".join(term_texts)
+            loss_term_texts.append(f"gated {self.gated:.0%}")
+        return ", ".join(loss_term_texts)
 
 
-class _PlannedTrainer(Trainer):  # type: ignore[misc]
+class _StepPlanTrainer(Trainer):  # type: ignore[misc]
     """Trainer over whole steps of packed passes, which stops where a number is not finite."""
 
     def __init__(
@@ -106,7 +106,7 @@ class _PlannedTrainer(Trainer):  # type: ignore[misc]
     ) -> None:
         super().__init__(
             model=engine.model,
-            args=_arguments(job, plan),
+            args=_build_trainer_arguments(job, plan),
             train_dataset=list(range(len(source.items))),
             data_collator=lambda step: source.micro_batches(step, job.config.training.pass_tokens, engine.n_virtual),
         )
@@ -126,7 +126,7 @@ class _PlannedTrainer(Trainer):  # type: ignore[misc]
         """Forward and backward of all passes of a step; the gradients that add up are those of the step's mean."""
         # Of the whole step, so that how it is cut into passes changes nothing.
         weight = float(sum(batch.weights.double().sum() for batch in inputs))
-        pass_sums: list[torch.Tensor] = []
+        pass_loss_sums: list[torch.Tensor] = []
         for batch in inputs:
             batch = batch.to(self.args.device)
             with self.engine.in_use():
@@ -137,11 +137,11 @@ class _PlannedTrainer(Trainer):  # type: ignore[misc]
             sums = torch.stack([loss.total.detach(), loss.divergence, loss.cross_entropy, loss.n_high_entropy])
             if not bool(torch.isfinite(sums).all()):
                 self._raise_at_step(batch.indices, f"the loss is {float(sums[0]):g}")
-            pass_sums.append(sums)
+            pass_loss_sums.append(sums)
         n_tokens = sum(len(batch.labels) for batch in inputs)
-        total, divergence, cross_entropy, gated = (torch.stack(pass_sums).sum(dim=0) / weight).tolist()
-        n_run = sum(len(batch.ids) - len(batch.virtual) for batch in inputs)
-        self.terms.append(StepLoss(total, divergence, cross_entropy, gated * weight / n_tokens, n_run, n_tokens))
+        total, divergence, cross_entropy, gated = (torch.stack(pass_loss_sums).sum(dim=0) / weight).tolist()
+        n_run_tokens = sum(len(batch.ids) - len(batch.virtual) for batch in inputs)
+        self.terms.append(StepLoss(total, divergence, cross_entropy, gated * weight / n_tokens, n_run_tokens, n_tokens))
         if total > _MAX_LOSS_GROWTH * max(self.terms[0].loss, 1.0):
             self._raise_at_step(inputs[0].indices, f"the loss has grown from {self.terms[0].loss:.3g} to {total:.3g}")
         return torch.tensor(total)
@@ -160,11 +160,11 @@ class _PlannedTrainer(Trainer):  # type: ignore[misc]
     def _raise_at_step(self, indices: Sequence[int], reason: str) -> None:
         """Raise with the step, the items of the pass and the last checkpoint."""
         items = ", ".join(self.items[index] for index in indices[:8])
-        omitted_note = f" and {len(indices) - 8} more" if len(indices) > 8 else ""
+        omitted_items_note = f" and {len(indices) - 8} more" if len(indices) > 8 else ""
         checkpoint = last_checkpoint(Path(self.args.output_dir))
         raise DistillError(
             f"step {self.state.global_step + 1} of {self.plan.n_steps}: {reason}."
-            f"{f' Items of the pass: {items}{omitted_note}.' if items else ''}"
+            f"{f' Items of the pass: {items}{omitted_items_note}.' if items else ''}"
             f" Last good checkpoint: {checkpoint.name if checkpoint else 'none'}."
             f" Lower training.lr (it is {self.args.learning_rate:g}) or raise training.warmup."
         )
@@ -173,7 +173,7 @@ class _PlannedTrainer(Trainer):  # type: ignore[misc]
 class _TrainerCallback(TrainerCallback):  # type: ignore[misc]
     """Progress with loss and speed, points of the learning curve, and a checkpoint every some minutes."""
 
-    def __init__(self, trainer: _PlannedTrainer, training: TrainingKeys, on_progress: Advance) -> None:
+    def __init__(self, trainer: _StepPlanTrainer, training: TrainingKeys, on_progress: Advance) -> None:
         self.trainer, self._advance = trainer, on_progress
         self._seconds_between_saves = math.inf if training.save_steps else 60 * training.save_minutes
 
@@ -186,17 +186,17 @@ class _TrainerCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         now, step, terms = time.monotonic(), state.global_step, self.trainer.terms
-        self._loss_tokens += terms[-1].loss_tokens
+        self._loss_tokens += terms[-1].n_loss_tokens
         if step % self._steps_per_point == 0 or step == state.max_steps:
             self._log_curve_point(step, terms[-self._steps_per_point :])
-        speed = self._loss_tokens / max(now - self._started, 1e-9)
-        self._advance(1, f"{terms[-1].words(self.trainer.engine.objective)}, {speed:,.0f} loss tokens/s")
+        tokens_per_second = self._loss_tokens / max(now - self._started, 1e-9)
+        self._advance(1, f"{terms[-1].words(self.trainer.engine.objective)}, {tokens_per_second:,.0f} loss tokens/s")
         if now - self._saved > self._seconds_between_saves and step < state.max_steps:
             control.should_save, self._saved = True, now
 
     def _log_curve_point(self, step: int, recent_losses: Sequence[StepLoss]) -> None:
         """A point of the curve: means since the last one, for the record and for the loggers."""
-        point = {name: sum(getattr(loss, name) for loss in recent_losses) / len(recent_losses) for name in _TERMS}
+        point = {name: sum(getattr(loss, name) for loss in recent_losses) / len(recent_losses) for name in _LOSS_TERMS}
         self.trainer.state.log_history.append({"step": step, **point})
         if self.trainer.args.report_to:
             self.trainer.control = self.trainer.callback_handler.on_log(
@@ -227,14 +227,14 @@ def train(job: DistillJob, engine: LossEngine, source: BatchSource, plan: StepPl
         A loss or a weight is not finite, or the device has too little memory.
     """
     config, model = job.config, engine.model
-    resume = last_checkpoint(job.out)
-    logger.debug("%s: %d steps, from %s", config.name, plan.n_steps, resume or "the beginning")
+    resume_checkpoint = last_checkpoint(job.out)
+    logger.debug("%s: %d steps, from %s", config.name, plan.n_steps, resume_checkpoint or "the beginning")
     with stage(job.on_event, "training", plan.n_steps, "step") as on_progress:
-        trainer = _PlannedTrainer(job, engine, source, plan, save, on_progress)
+        trainer = _StepPlanTrainer(job, engine, source, plan, save, on_progress)
         model.train()
         started = time.monotonic()
         try:
-            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+            trainer.train(resume_from_checkpoint=str(resume_checkpoint) if resume_checkpoint else None)
         except torch.OutOfMemoryError as error:
             raise DistillError(
                 f"{config.name}: the device ran out of memory. Halve training.pass_tokens (it is "
@@ -242,23 +242,23 @@ def train(job: DistillJob, engine: LossEngine, source: BatchSource, plan: StepPl
             ) from error
     if not all_finite(model):
         raise DistillError(f"{config.name}: a weight is not finite after the last step. Lower training.lr.")
-    return _result(trainer, source, time.monotonic() - started)
+    return _collect_training_result(trainer, source, time.monotonic() - started)
 
 
-def _result(trainer: _PlannedTrainer, source: BatchSource, seconds: float) -> TrainingResult:
+def _collect_training_result(trainer: _StepPlanTrainer, source: BatchSource, seconds: float) -> TrainingResult:
     """Counts and curve of a run that has ended."""
     points = [entry for entry in trainer.state.log_history if "loss" in entry]
     plan = trainer.plan
     counts = source.token_counts(plan)
     if counts is None and len(trainer.terms) == plan.n_steps:  # this process saw every step
-        n_run = sum(step.tokens for step in trainer.terms) + sum(map(len, plan.steps))  # the last of each is learnt
-        counts = n_run, sum(step.loss_tokens for step in trainer.terms)
-    tokens, loss_tokens = counts or (None, None)
+        n_tokens = sum(step.tokens for step in trainer.terms) + sum(map(len, plan.steps))  # the last of each is learnt
+        counts = n_tokens, sum(step.n_loss_tokens for step in trainer.terms)
+    tokens, n_loss_tokens = counts or (None, None)
     return TrainingResult(
         steps=plan.n_steps,
         tokens=tokens,
-        loss_tokens=loss_tokens,
-        terms=tuple({name: point[name] for name in ("step", *_TERMS)} for point in points),
+        n_loss_tokens=n_loss_tokens,
+        terms=tuple({name: point[name] for name in ("step", *_LOSS_TERMS)} for point in points),
         seconds=seconds,
     )
 
@@ -270,10 +270,10 @@ def last_checkpoint(out: Path) -> Path | None:
     return complete[max(complete)] if complete else None
 
 
-def drop_checkpoints(out: Path, *, include_complete: bool) -> None:
+def drop_checkpoints(out: Path, *, drop_complete: bool) -> None:
     """Remove partial checkpoints, and whole ones too where asked."""
     for folder in out.glob("checkpoint-*"):
-        if include_complete or not _is_complete(folder):
+        if drop_complete or not _is_complete(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -291,7 +291,7 @@ def all_finite(model: Any) -> bool:
     return all(bool(torch.isfinite(p).all()) for p in model.parameters() if p.requires_grad)
 
 
-def _arguments(job: DistillJob, plan: StepPlan) -> TrainingArguments:
+def _build_trainer_arguments(job: DistillJob, plan: StepPlan) -> TrainingArguments:
     """Trainer's arguments, or an error where it cannot train on this device or log as asked."""
     config, training = job.config, job.config.training
     device = choose_device(job.device)
@@ -306,9 +306,9 @@ def _arguments(job: DistillJob, plan: StepPlan) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(job.out),
         max_steps=plan.n_steps,
-        per_device_train_batch_size=1,  # a whole step, see `_PlannedTrainer`
+        per_device_train_batch_size=1,  # a whole step, see `_StepPlanTrainer`
         learning_rate=config.lr,
-        lr_scheduler_type=_SCHEDULES[training.schedule],
+        lr_scheduler_type=_LR_SCHEDULER_TYPES[training.schedule],
         warmup_steps=round(training.warmup * plan.n_steps),
         weight_decay=training.weight_decay,
         adam_beta2=training.beta2,

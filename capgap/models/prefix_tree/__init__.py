@@ -11,7 +11,7 @@ from capgap.models.prefix_tree.row_plan import RowPlan, ScoredContinuation, plan
 from capgap.models.prefix_tree.tree_decoder import Continuation, TokenChooser, TreeDecoder
 from capgap.models.prefix_tree.tree_proof import disagreement
 from capgap.models.prefix_tree.tree_scorer import LogLikelihood, TreeScorer
-from capgap.models.prefix_tree.tree_support import AttentionLayout, fitting_row_tokens, unsupported
+from capgap.models.prefix_tree.tree_support import AttentionLayout, fitting_row_tokens, tree_unsupported_reason
 
 __all__ = [
     "LogLikelihood",
@@ -25,5 +25,5 @@ __all__ = [
     "disagreement",
     "fitting_row_tokens",
     "plan_rows",
-    "unsupported",
+    "tree_unsupported_reason",
 ]

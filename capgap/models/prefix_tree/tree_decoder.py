@@ -16,7 +16,7 @@ import torch
 from transformers.cache_utils import Cache
 
 from capgap.models.prefix_tree.row_plan import RowPlan, plan_rows
-from capgap.models.prefix_tree.tree_forward import CachedPrefix, CacheLayer, row_logits
+from capgap.models.prefix_tree.tree_forward import CachedPrefix, UnboundedCacheLayer, row_logits
 from capgap.models.prefix_tree.tree_support import AttentionLayout
 
 __all__ = ["TokenChooser", "Continuation", "TreeDecoder"]
@@ -35,7 +35,7 @@ class Continuation:
     """Sum of their log-probabilities, nats; NaN where they were not wanted."""
 
 
-Prompts = Sequence[Sequence[int]]
+PromptTokenIds = Sequence[Sequence[int]]
 """Token ids of each prompt."""
 TokenChooser = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
 """Next tokens, shape (lines,), from logits, shape (lines, vocabulary), and the indices of the lines' prompts."""
@@ -59,10 +59,10 @@ class TreeDecoder:
 
     def generate(
         self,
-        prompts: Prompts,
+        prompts: PromptTokenIds,
         limit: int,
         choose_tokens: TokenChooser,
-        is_done: Callable[[Sequence[int]], bool],
+        is_complete_answer: Callable[[Sequence[int]], bool],
         *,
         common_prefix: int = 0,
         scored: bool = False,
@@ -77,7 +77,7 @@ class TreeDecoder:
             Tokens to generate behind each, at most.
         choose_tokens
             Picks the next tokens.
-        is_done
+        is_complete_answer
             Whether these tokens are a complete answer.
         common_prefix
             Tokens that all prompts share with those of later calls; their keys and values are kept until then.
@@ -94,8 +94,8 @@ class TreeDecoder:
             logits, lines = self._read_prompts(prompts, common_prefix)
             while True:
                 tokens = choose_tokens(logits, lines.prompts)
-                logprobs = _logprobs(logits, tokens) if scored else [math.nan] * len(lines.prompts)
-                completed: dict[int, Continuation] = {}
+                logprobs = _chosen_logprobs(logits, tokens) if scored else [math.nan] * len(lines.prompts)
+                completed_by_prompt: dict[int, Continuation] = {}
                 for line, (token, logprob) in enumerate(zip(tokens.tolist(), logprobs, strict=True)):
                     if not lines.alive[line]:
                         continue
@@ -103,14 +103,14 @@ class TreeDecoder:
                     continuation = continuations[prompt]
                     continuation.tokens.append(token)
                     continuation.logprob += logprob
-                    if len(continuation.tokens) >= limit or is_done(continuation.tokens):
+                    if len(continuation.tokens) >= limit or is_complete_answer(continuation.tokens):
                         lines.alive[line] = False
-                        completed[prompt] = continuation
-                if completed:
-                    yield completed
+                        completed_by_prompt[prompt] = continuation
+                if completed_by_prompt:
+                    yield completed_by_prompt
                 if not any(lines.alive):
                     return
-                tokens = lines.drop_finished(tokens)
+                tokens = lines.drop_finished_lines(tokens)
                 logits = lines.step(self.model, self.attention, tokens)
 
     def _read_prompts(self, prompts: Sequence[Sequence[int]], common_prefix: int) -> tuple[torch.Tensor, "_LineCache"]:
@@ -129,19 +129,19 @@ class TreeDecoder:
                 continue
             prefix = None if row.prefix_row is None else prefixes[row.prefix_row]
             positions = [int(plan.locations[prompt][-1][1][-1]) for prompt in prompts_by_last_row[index]]
-            last_logits, layers = row_logits(self.model, self.attention, row, positions or [0], prefix, keep_cache=True)
+            next_logits, layers = row_logits(self.model, self.attention, row, positions or [0], prefix, keep_cache=True)
             assert layers is not None
             if row.is_cached:
                 prefixes[index] = layers
             if key is not None:
                 self._cached[key] = layers
             for n, prompt in enumerate(prompts_by_last_row[index]):
-                logits[prompt] = last_logits[n]
+                logits[prompt] = next_logits[n]
                 own_columns = row.start + plan.locations[prompt][-1][1]
                 lines.fill(prompt, layers, np.concatenate([np.arange(row.start), own_columns]))
         return torch.stack(logits), lines
 
-    def _cache_key(self, prompts: Prompts, plan: RowPlan, index: int, common_prefix: int) -> bytes | None:
+    def _cache_key(self, prompts: PromptTokenIds, plan: RowPlan, index: int, common_prefix: int) -> bytes | None:
         """The key under which a row's keys and values outlive this call; None where they do not."""
         row = plan.rows[index]
         end = row.start + len(row.tokens)
@@ -153,7 +153,7 @@ class TreeDecoder:
         return key
 
 
-def _logprobs(logits: torch.Tensor, tokens: torch.Tensor) -> list[float]:
+def _chosen_logprobs(logits: torch.Tensor, tokens: torch.Tensor) -> list[float]:
     chosen: list[float] = logits.float().log_softmax(-1).gather(1, tokens[:, None])[:, 0].tolist()
     return chosen
 
@@ -179,15 +179,15 @@ class _LineCache:
         if not self._layers:
             self._layers = [_LineCacheLayer(len(self.prompts), self._filled, keys, values) for keys, values in layers]
             self._lengths = self._lengths.to(layers[0][0].device)
-        for line_layer, (keys, values) in zip(self._layers, layers, strict=True):
-            line_layer.fill(line, keys, values, torch.as_tensor(columns, device=keys.device))
+        for cache_layer, (keys, values) in zip(self._layers, layers, strict=True):
+            cache_layer.fill(line, keys, values, torch.as_tensor(columns, device=keys.device))
 
-    def drop_finished(self, tokens: torch.Tensor) -> torch.Tensor:
+    def drop_finished_lines(self, tokens: torch.Tensor) -> torch.Tensor:
         """The tokens of the lines that stay, shape (lines,); finished lines go once they are many."""
         if sum(self.alive) > _MIN_UNFINISHED_SHARE * len(self.alive):
             return tokens
-        kept_lines = torch.tensor([n for n, unfinished in enumerate(self.alive) if unfinished], device=tokens.device)
-        self.prompts = [prompt for prompt, unfinished in zip(self.prompts, self.alive, strict=True) if unfinished]
+        kept_lines = torch.tensor([n for n, is_alive in enumerate(self.alive) if is_alive], device=tokens.device)
+        self.prompts = [prompt for prompt, is_alive in zip(self.prompts, self.alive, strict=True) if is_alive]
         self.alive = [True] * len(self.prompts)
         self._lengths = self._lengths[kept_lines.to(self._lengths.device)]
         for layer in self._layers:
@@ -204,7 +204,7 @@ class _LineCache:
             mask = torch.full(visible.shape, torch.finfo(model.dtype).min, dtype=model.dtype, device=visible.device)
             masks[layer_type] = mask.masked_fill_(visible, 0.0)[:, None, None, :]
         for layer in self._layers:
-            layer.reserve_columns(self._filled + 1)
+            layer.ensure_column_capacity(self._filled + 1)
         logits: torch.Tensor = model(
             input_ids=tokens[:, None],
             position_ids=self._lengths[:, None].to(tokens.device),
@@ -218,13 +218,13 @@ class _LineCache:
         return logits
 
 
-class _LineCacheLayer(CacheLayer):
+class _LineCacheLayer(UnboundedCacheLayer):
     """Keys and values of one layer, shape (lines, heads, columns, width of a head), with room to grow."""
 
-    def __init__(self, n_lines: int, n_filled: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+    def __init__(self, n_lines: int, n_filled_columns: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         super().__init__()
-        self._filled = n_filled
-        n_columns = n_filled + _GROWTH_COLUMNS
+        self._filled = n_filled_columns
+        n_columns = n_filled_columns + _GROWTH_COLUMNS
         self._keys = keys.new_zeros(n_lines, keys.shape[1], n_columns, keys.shape[3])
         self._values = values.new_zeros(n_lines, values.shape[1], n_columns, values.shape[3])
 
@@ -239,7 +239,7 @@ class _LineCacheLayer(CacheLayer):
         indices = lines.to(self._keys.device)
         self._keys, self._values = self._keys[indices], self._values[indices]
 
-    def reserve_columns(self, n_columns: int) -> None:
+    def ensure_column_capacity(self, n_columns: int) -> None:
         """Grow to so many columns at least."""
         if n_columns > self._keys.shape[2]:
             padding = (0, 0, 0, n_columns - self._keys.shape[2] + _GROWTH_COLUMNS)

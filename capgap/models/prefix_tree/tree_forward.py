@@ -10,7 +10,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from capgap.models.prefix_tree.row_plan import TreeRow
 from capgap.models.prefix_tree.tree_support import AttentionLayout
 
-_ROWS_AT_ONCE = 64  # of logits that are normalised together: bounds a copy of them
+_LOGIT_CHUNK_ROWS = 64  # of logits that are normalised together: bounds a copy of them
 
 CachedPrefix = tuple[tuple[torch.Tensor, torch.Tensor], ...]
 """Keys and values of a prefix, layer by layer, each of shape (1, heads, tokens, width of a head)."""
@@ -54,7 +54,7 @@ def row_logits(
     key_depths = np.concatenate([np.arange(row.start), row.depths])
     visible = _ancestor_mask(row)
     masks = {
-        layer_type: _additive(_windowed(visible, row.depths, key_depths, window), dtype, device)
+        layer_type: _to_additive_mask(_windowed(visible, row.depths, key_depths, window), dtype, device)
         for layer_type, window in attention.windows.items()
     }
     cache = _PrefixCache(prefix) if prefix is not None or keep_cache else None
@@ -66,7 +66,7 @@ def row_logits(
         use_cache=cache is not None,
         logits_to_keep=torch.as_tensor(np.asarray(indices, dtype=np.int64), device=device),
     ).logits[0]
-    return logits, cache.keys_and_values() if cache is not None and keep_cache else None
+    return logits, cache.cached_keys_and_values() if cache is not None and keep_cache else None
 
 
 def _ancestor_mask(row: TreeRow) -> np.ndarray:
@@ -76,14 +76,14 @@ def _ancestor_mask(row: TreeRow) -> np.ndarray:
     visible[:, : row.start] = True
     row_mask = visible[:, row.start :]
     # A stretch in which each token is the child of the one before it is filled at once.
-    branches = np.flatnonzero(row.parents != np.arange(-1, n - 1))
-    for run_start, run_end in zip([0, *branches], [*branches, n], strict=True):
-        if run_start == run_end:
+    chain_breaks = np.flatnonzero(row.parents != np.arange(-1, n - 1))
+    for chain_start, chain_end in zip([0, *chain_breaks], [*chain_breaks, n], strict=True):
+        if chain_start == chain_end:
             continue
-        parent = row.parents[run_start]
+        parent = row.parents[chain_start]
         if parent >= 0:
-            row_mask[run_start:run_end, : parent + 1] = row_mask[parent, : parent + 1]
-        row_mask[run_start:run_end, run_start:run_end] = np.tri(run_end - run_start, dtype=bool)
+            row_mask[chain_start:chain_end, : parent + 1] = row_mask[parent, : parent + 1]
+        row_mask[chain_start:chain_end, chain_start:chain_end] = np.tri(chain_end - chain_start, dtype=bool)
     return visible
 
 
@@ -91,18 +91,18 @@ def _windowed(visible: np.ndarray, query_depths: np.ndarray, key_depths: np.ndar
     """The part of a mask that a sliding window leaves; distance is measured in depth, not in the row."""
     if window is None or key_depths.max(initial=0) < window:
         return visible
-    windowed_mask: np.ndarray = np.logical_and(visible, query_depths[:, None] - key_depths[None, :] < window)
-    return windowed_mask
+    visible_in_window: np.ndarray = np.logical_and(visible, query_depths[:, None] - key_depths[None, :] < window)
+    return visible_in_window
 
 
-def _additive(visible: np.ndarray, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def _to_additive_mask(visible: np.ndarray, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Additive mask, shape (1, 1, n, keys): 0 where a token may look, else the lowest number; for eager and SDPA."""
     mask = torch.full(visible.shape, torch.finfo(dtype).min, dtype=dtype)
     mask.masked_fill_(torch.from_numpy(visible), 0.0)
     return mask[None, None].to(device)
 
 
-class CacheLayer(CacheLayerMixin):  # type: ignore[misc]
+class UnboundedCacheLayer(CacheLayerMixin):  # type: ignore[misc]
     """What transformers asks of a layer's cache, for layers that are filled from the beginning and have no limit."""
 
     def __init__(self) -> None:
@@ -121,13 +121,13 @@ class CacheLayer(CacheLayerMixin):  # type: ignore[misc]
         return -1
 
 
-class _PrefixLayer(CacheLayer):
+class _PrefixLayer(UnboundedCacheLayer):
     """Cache layer that puts a prefix in front of the new keys and values and never changes it."""
 
     def __init__(self, prefix: tuple[torch.Tensor, torch.Tensor] | None = None) -> None:
         super().__init__()
         self._prefix = prefix
-        self.keys_and_values: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.cached_keys_and_values: tuple[torch.Tensor, torch.Tensor] | None = None
         """Of the prefix and the row, once the layer has run."""
 
     def update(
@@ -138,7 +138,7 @@ class _PrefixLayer(CacheLayer):
             keys, values = self._prefix
             key_states = torch.cat([keys, key_states], dim=-2)
             value_states = torch.cat([values, value_states], dim=-2)
-        self.keys_and_values = (key_states, value_states)
+        self.cached_keys_and_values = (key_states, value_states)
         return key_states, value_states
 
     def get_seq_length(self) -> int:
@@ -154,10 +154,10 @@ class _PrefixCache(Cache):  # type: ignore[misc]
         if prefix is None:
             self.layer_class_to_replicate = _PrefixLayer  # as many as the model asks for
 
-    def keys_and_values(self) -> CachedPrefix:
+    def cached_keys_and_values(self) -> CachedPrefix:
         """Keys and values of the prefix and the row, layer by layer."""
         layers: Sequence[Any] = self.layers
-        return tuple(layer.keys_and_values for layer in layers)
+        return tuple(layer.cached_keys_and_values for layer in layers)
 
 
 def token_logprobs(logits: torch.Tensor, rows: Sequence[int], tokens: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -177,16 +177,16 @@ def token_logprobs(logits: torch.Tensor, rows: Sequence[int], tokens: Sequence[i
     greedy
         Bool, shape (m,).
     """
-    row_of = torch.as_tensor(np.asarray(rows, dtype=np.int64), device=logits.device)
+    logit_row_indices = torch.as_tensor(np.asarray(rows, dtype=np.int64), device=logits.device)
     ids = torch.as_tensor(np.asarray(tokens, dtype=np.int64), device=logits.device)
     values = torch.empty(len(ids), dtype=torch.float32, device=logits.device)
-    for low in range(0, len(logits), _ROWS_AT_ONCE):
-        chunk_mask = (row_of >= low) & (row_of < low + _ROWS_AT_ONCE)
+    for low in range(0, len(logits), _LOGIT_CHUNK_ROWS):
+        is_in_chunk = (logit_row_indices >= low) & (logit_row_indices < low + _LOGIT_CHUNK_ROWS)
         # log_softmax, whose rounding lm-eval's numbers have; logsumexp is closer to the truth, by 1e-5 nats a token
-        logprobs = torch.log_softmax(logits[low : low + _ROWS_AT_ONCE].float(), dim=-1)
-        values[chunk_mask] = logprobs[row_of[chunk_mask] - low, ids[chunk_mask]]
+        logprobs = torch.log_softmax(logits[low : low + _LOGIT_CHUNK_ROWS].float(), dim=-1)
+        values[is_in_chunk] = logprobs[logit_row_indices[is_in_chunk] - low, ids[is_in_chunk]]
     # argmax, which decides ties, is computed only where the token has the largest logit: seldom, and it costs a pass.
-    greedy = logits[row_of, ids] >= logits.amax(dim=-1)[row_of]
+    greedy = logits[logit_row_indices, ids] >= logits.amax(dim=-1)[logit_row_indices]
     if bool(greedy.any()):
-        greedy[greedy.clone()] = logits[row_of[greedy]].argmax(dim=-1) == ids[greedy]
+        greedy[greedy.clone()] = logits[logit_row_indices[greedy]].argmax(dim=-1) == ids[greedy]
     return values.double().cpu().numpy(), greedy.cpu().numpy()

@@ -20,7 +20,7 @@ _ATOL = {torch.float32: 1e-3, torch.float64: 1e-3, torch.float16: 0.05, torch.bf
 
 
 @dataclass
-class ProofExtent:
+class ProofRecord:
     """Coverage of a model's proof: how far tree scoring has been compared with plain scoring."""
 
     max_request_tokens: int = 0
@@ -38,8 +38,8 @@ class ProofExtent:
 
 
 def select_proof_requests(
-    requests: Sequence[Sequence[ScoredContinuation]], plan: RowPlan, prior_coverage: ProofExtent
-) -> tuple[list[int], ProofExtent]:
+    requests: Sequence[Sequence[ScoredContinuation]], plan: RowPlan, prior_coverage: ProofRecord
+) -> tuple[list[int], ProofRecord]:
     """The requests to compare before the others count; none where what was compared before covers them.
 
     Parameters
@@ -77,10 +77,10 @@ def select_proof_requests(
     if order and lengths[order[0]] > prior_coverage.max_request_tokens:
         chosen.append(order[0])
         new_coverage.max_request_tokens = lengths[order[0]]
-    longest_prefixed = next((i for i in order if i in prefixed_requests), None)
-    if longest_prefixed is not None and lengths[longest_prefixed] > prior_coverage.max_prefixed_tokens:
-        chosen.append(longest_prefixed)
-        new_coverage.max_prefixed_tokens = lengths[longest_prefixed]
+    longest_prefixed_request = next((i for i in order if i in prefixed_requests), None)
+    if longest_prefixed_request is not None and lengths[longest_prefixed_request] > prior_coverage.max_prefixed_tokens:
+        chosen.append(longest_prefixed_request)
+        new_coverage.max_prefixed_tokens = lengths[longest_prefixed_request]
     if n_foreign_tokens and not prior_coverage.shared_row:
         most_shared_request = max(n_foreign_tokens, key=lambda i: (n_foreign_tokens[i], -order.index(i)))
         if n_foreign_tokens[most_shared_request]:
@@ -89,7 +89,7 @@ def select_proof_requests(
     return list(dict.fromkeys(chosen)), new_coverage
 
 
-def disagreement(tree: float, reference: float, n_scored: int, dtype: torch.dtype, coverage: ProofExtent) -> str | None:
+def disagreement(tree: float, reference: float, n_scored: int, dtype: torch.dtype, coverage: ProofRecord) -> str | None:
     """How the tree's log-likelihood differs from the plain one; None where rounding explains the difference.
 
     Parameters

@@ -7,11 +7,11 @@ from typing import Any
 
 _FORWARD_ARGUMENTS = ("input_ids", "attention_mask", "position_ids", "past_key_values", "logits_to_keep")
 # RoPE whose angles depend on the longest position in the pass: items in one row would change each other.
-_LENGTH_DEPENDENT = ("dynamic", "longrope")
+_LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
 _ATTENTION_LAYERS = ("full_attention", "sliding_attention", "attention")
 # Attention's share of a pass over a row; a longer row spends more on looking at tokens that the mask hides.
-_ATTENTION_SHARE = 0.15
-_SHORTEST_ROW = 256  # a shorter pass leaves the processor waiting for weights
+_MAX_ATTENTION_SHARE = 0.15
+_MIN_EFFICIENT_ROW = 256  # a shorter pass leaves the processor waiting for weights
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class AttentionLayout:
     """Whether the model takes one mask per layer type; else one for all layers."""
 
 
-def attention_of(model: Any) -> AttentionLayout:
+def read_attention_layout(model: Any) -> AttentionLayout:
     """The attention layout of a transformers model, from its config."""
     config = _text_config(model)
     window = getattr(config, "sliding_window", None)
@@ -47,11 +47,11 @@ def fitting_row_tokens(model: Any, batch_tokens: int) -> int:
     width = heads * int(getattr(config, "head_dim", None) or getattr(config, "hidden_size", 64) // heads)
     embedding = model.get_input_embeddings().weight.numel()
     weights = max(sum(p.numel() for p in model.parameters()) - embedding, 1)
-    fitting = int(_ATTENTION_SHARE * 2 * weights / (4 * layers * width))
-    return min(max(fitting, _SHORTEST_ROW), batch_tokens)
+    fitting = int(_MAX_ATTENTION_SHARE * 2 * weights / (4 * layers * width))
+    return min(max(fitting, _MIN_EFFICIENT_ROW), batch_tokens)
 
 
-def unsupported(model: Any, backend: str = "causal") -> str | None:
+def tree_unsupported_reason(model: Any, backend: str = "causal") -> str | None:
     """Why a model cannot be scored as a tree, as far as its config tells; None where nothing speaks against it."""
     base_model = model.get_base_model() if hasattr(model, "get_base_model") else model
     config = _text_config(model)
@@ -62,19 +62,19 @@ def unsupported(model: Any, backend: str = "causal") -> str | None:
         return "its soft prompt stands before every row"
     if getattr(base_model, "_is_stateful", False):
         return "it keeps a state from token to token"
-    other_layers = [kind for kind in getattr(config, "layer_types", None) or () if kind not in _ATTENTION_LAYERS]
-    if other_layers:
-        return f"it has layers of {other_layers[0].replace('_', ' ')}"
+    unsupported_layers = [kind for kind in getattr(config, "layer_types", None) or () if kind not in _ATTENTION_LAYERS]
+    if unsupported_layers:
+        return f"it has layers of {unsupported_layers[0].replace('_', ' ')}"
     if getattr(config, "alibi", False) or config.model_type in ("bloom", "mpt"):
         return "its attention is biased by distance (ALiBi)"
     if missing:
         return f"its forward pass takes no {missing[0]}"
-    rope = [kind for kind in _rope_types(config) if kind in _LENGTH_DEPENDENT]
+    rope = [kind for kind in _rope_types(config) if kind in _LENGTH_DEPENDENT_ROPE]
     if rope:
         return f"its positions depend on the longest sequence of a pass ({rope[0]} RoPE)"
-    implementation = getattr(config, "_attn_implementation", None)
-    if implementation not in ("sdpa", "eager"):
-        return f"its attention is {implementation}, which takes no masks of ours"
+    attention_backend = getattr(config, "_attn_implementation", None)
+    if attention_backend not in ("sdpa", "eager"):
+        return f"its attention is {attention_backend}, which takes no masks of ours"
     return None
 
 

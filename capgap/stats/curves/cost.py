@@ -17,20 +17,20 @@ from capgap.stats.curves.order import crossing_bracket
 from capgap.stats.curves.profile import CostProfile, CurveTarget, compute_cost_profile
 from capgap.stats.estimate import Estimate, EstimateSet
 
-__all__ = ["DataCost", "FormDataCost", "data_cost", "extrapolation", "find_target_refusal"]
+__all__ = ["DataCost", "CurveFormDataCost", "estimate_data_cost", "remark_extrapolation", "find_target_refusal"]
 
-TARGET_KINDS = ("retention", "closure")
+CURVE_TARGET_KINDS = ("retention", "closure")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FormDataCost(Estimate):
+class CurveFormDataCost(Estimate):
     """The data cost by one form, infinite where it lies beyond the horizon; `p_value` as of `DataCost`."""
 
     form: str
     """Which."""
-    p_reached: float
+    p_unreached: float
     """That the curve at the largest size is at the target or below: small means that it is reached. One-sided."""
-    p_fit: float
+    p_lack_of_fit: float
     """That the form fits."""
     is_rejected: bool
     """Whether it does not, so that it has no part in the union."""
@@ -53,11 +53,11 @@ class DataCost(Estimate, EstimateSet):
 
     target: CurveTarget
     """The share x and its scale."""
-    p_reached: float
+    p_unreached: float
     """Likewise that it is at the target or below: small means that the target is reached whichever form holds."""
     size_bracket: tuple[float, float]
     """Observed sizes around the crossing of a rising curve, without a law; NaN where the means do not rise."""
-    form_estimates: tuple[FormDataCost, ...]
+    form_estimates: tuple[CurveFormDataCost, ...]
     """Every form, rejected ones too."""
     law_weights: dict[str, float]
     """The accepted forms and their weights in the average; empty where refused."""
@@ -75,13 +75,13 @@ class DataCost(Estimate, EstimateSet):
 
     def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
         """The union of the forms, then each form."""
-        p_fit = max((f.p_fit for f in self.form_estimates), default=math.nan)
-        yield {"target": str(self.target), "form": "union", "p_reached": self.p_reached, "p_fit": p_fit}, self
+        p_lack_of_fit = max((f.p_lack_of_fit for f in self.form_estimates), default=math.nan)
+        yield {"target": str(self.target), "form": "union", "p_reached": self.p_unreached, "p_fit": p_lack_of_fit}, self
         for f in self.form_estimates:
-            yield {"target": str(self.target), "form": f.form, "p_reached": f.p_reached, "p_fit": f.p_fit}, f
+            yield {"target": str(self.target), "form": f.form, "p_reached": f.p_unreached, "p_fit": f.p_lack_of_fit}, f
 
 
-def data_cost(fit: CurveFit, target: CurveTarget) -> DataCost:
+def estimate_data_cost(fit: CurveFit, target: CurveTarget) -> DataCost:
     """How many unique examples bring a student to a target, with the union of the forms' profile intervals.
 
     Parameters
@@ -109,37 +109,37 @@ def data_cost(fit: CurveFit, target: CurveTarget) -> DataCost:
     squares is ``RSS + (a'b)² / (a' A^-1 a)`` in closed form; the profile takes the least over shapes and bounds. D is
     in the interval where the profile rises by no more than F(1, m - p).
     """
-    if target.kind not in TARGET_KINDS:
-        raise EstimationError(f"target: found the scale {target.kind!r}.{suggestion(target.kind, TARGET_KINDS)}")
+    if target.kind not in CURVE_TARGET_KINDS:
+        raise EstimationError(f"target: found the scale {target.kind!r}.{suggestion(target.kind, CURVE_TARGET_KINDS)}")
     if not target.share > 0:
         raise EstimationError(f"the target is a share above zero, found {target.share:g}.")
     refusal = find_target_refusal(fit, target)
-    form_costs = () if refusal else tuple(_form_cost(fit, number, target) for number in range(len(fit.form_fits)))
-    accepted_costs = [f for f in form_costs if not f.is_rejected]
+    form_costs = () if refusal else tuple(_build_form_cost(fit, number, target) for number in range(len(fit.form_fits)))
+    accepted_form_costs = [f for f in form_costs if not f.is_rejected]
     size_bracket = (math.nan, math.nan) if refusal else _bracket_crossing(fit, target)
-    estimate = _average_cost(fit, target) if accepted_costs else math.nan
-    low = min((f.conf_low for f in accepted_costs), default=math.nan)
-    high = max((f.conf_high for f in accepted_costs), default=math.nan)
-    if accepted_costs:
-        remarks = (*fit.remarks, *_warnings(fit, form_costs, estimate, low, high))
+    estimate = _average_cost(fit, target) if accepted_form_costs else math.nan
+    low = min((f.conf_low for f in accepted_form_costs), default=math.nan)
+    high = max((f.conf_high for f in accepted_form_costs), default=math.nan)
+    if accepted_form_costs:
+        remarks = (*fit.remarks, *_collect_cost_remarks(fit, form_costs, estimate, low, high))
     else:
         remarks = (refusal,) if refusal else _explain_no_fit(fit, size_bracket)
-    is_open = low == 0 < estimate or math.isinf(high)
+    is_open_interval = low == 0 < estimate or math.isinf(high)
     return DataCost(
         estimate=estimate,
         conf_low=low,
         conf_high=high,
-        p_value=max((f.p_value for f in accepted_costs), default=math.nan),
+        p_value=max((f.p_value for f in accepted_form_costs), default=math.nan),
         n_items=fit.data.n_items,
         n_clusters=len(fit.data.clusters),
         method="GLS profile, union of forms",
-        status="refused" if not accepted_costs else "open" if is_open else "ok",
+        status="refused" if not accepted_form_costs else "open" if is_open_interval else "ok",
         remarks=remarks,
         target=target,
-        p_reached=max((f.p_reached for f in accepted_costs), default=math.nan),
+        p_unreached=max((f.p_unreached for f in accepted_form_costs), default=math.nan),
         size_bracket=size_bracket,
         form_estimates=form_costs,
-        law_weights=fit.law_weights if accepted_costs else {},
+        law_weights=fit.law_weights if accepted_form_costs else {},
         largest_size=float(fit.data.sizes.max()),
         n_students=len(fit.data.sizes),
         conf_level=fit.conf_level,
@@ -155,26 +155,26 @@ def find_target_refusal(fit: CurveFit, target: CurveTarget) -> Remark | None:
     if target.kind == "retention":
         if not math.isfinite(data.chance):
             return remark(Reason.CHANCE_UNKNOWN)
-        floor, level, variance = "chance", data.chance, size_means.covariance[-1, -1]
+        floor_name, level, variance = "chance", data.chance, size_means.covariance[-1, -1]
     else:
         if size_means.sizes[0] > 0:
             return remark(Reason.NO_CLOSURE_SCALE)
         c = size_means.covariance
-        floor, level, variance = "base", float(base), c[-1, -1] + c[0, 0] - 2 * c[0, -1]
+        floor_name, level, variance = "base", float(base), c[-1, -1] + c[0, 0] - 2 * c[0, -1]
     teacher_lead = float(teacher) - level
     half_width = float(stats.norm.isf((1 - fit.conf_level) / 2)) * math.sqrt(variance)
     if teacher_lead - half_width > 0:
         return None
-    figures = {"teacher": float(teacher), "floor": floor, "level": level, "room": teacher_lead, "half": half_width}
+    figures = {"teacher": float(teacher), "floor": floor_name, "level": level, "room": teacher_lead, "half": half_width}
     return remark(Reason.TEACHER_NOT_ABOVE, **figures)
 
 
-def _form_cost(fit: CurveFit, number: int, target: CurveTarget) -> FormDataCost:
+def _build_form_cost(fit: CurveFit, number: int, target: CurveTarget) -> CurveFormDataCost:
     """One form's data cost."""
     form = fit.form_fits[number]
     p = compute_cost_profile(form, fit.data, target)
-    is_open = math.isinf(p.high) or p.low == 0 < p.estimate
-    return FormDataCost(
+    is_open_interval = math.isinf(p.high) or p.low == 0 < p.estimate
+    return CurveFormDataCost(
         estimate=p.estimate,
         conf_low=p.low,
         conf_high=p.high,
@@ -182,11 +182,11 @@ def _form_cost(fit: CurveFit, number: int, target: CurveTarget) -> FormDataCost:
         n_items=fit.data.n_items,
         n_clusters=len(fit.data.clusters),
         method="GLS profile",
-        status="refused" if form.is_rejected else "open" if is_open else "ok",
+        status="refused" if form.is_rejected else "open" if is_open_interval else "ok",
         remarks=(remark(Reason.FORM_REJECTED, p=form.p_value),) if form.is_rejected else (),
         form=form.form.name,
-        p_reached=float(stats.t.sf(p.largest_surplus_root, form.df)),
-        p_fit=form.p_value,
+        p_unreached=float(stats.t.sf(p.largest_surplus_root, form.df)),
+        p_lack_of_fit=form.p_value,
         is_rejected=form.is_rejected,
         profile=p,
     )
@@ -232,9 +232,9 @@ def _bracket_crossing(fit: CurveFit, target: CurveTarget) -> tuple[float, float]
     rows[:, -1] = -target.share
     if target.kind == "closure":
         rows[:, 0] -= 1 - target.share
-    target_excess = rows @ size_means.means - target.value(fit.data.chance)
+    gap_above_target = rows @ size_means.means - target.value(fit.data.chance)
     errors = np.sqrt(np.maximum(np.diag(rows @ size_means.covariance @ rows.T), 1e-18))
-    return crossing_bracket(size_means.sizes, target_excess, errors, size_means.df, fit.conf_level)
+    return crossing_bracket(size_means.sizes, gap_above_target, errors, size_means.df, fit.conf_level)
 
 
 def _explain_no_fit(fit: CurveFit, size_bracket: tuple[float, float]) -> tuple[Remark, ...]:
@@ -248,8 +248,8 @@ def _explain_no_fit(fit: CurveFit, size_bracket: tuple[float, float]) -> tuple[R
     return no_fit_reason, remark(Reason.BRACKETED, low=low, high=high)
 
 
-def _warnings(
-    fit: CurveFit, form_costs: tuple[FormDataCost, ...], estimate: float, low: float, high: float
+def _collect_cost_remarks(
+    fit: CurveFit, form_costs: tuple[CurveFormDataCost, ...], estimate: float, low: float, high: float
 ) -> Iterator[Remark]:
     """What qualifies a data cost, then the laws that it rests on."""
     horizon = {"times": HORIZON_FACTOR, "largest": float(fit.data.sizes.max())}
@@ -262,7 +262,7 @@ def _warnings(
     elif low == 0:
         yield remark(Reason.BASE_MAY_MEET_TARGET)
     for number_name, size in (("lower end", low), ("estimate", estimate), ("upper end", high)):
-        yield from extrapolation(number_name, size, float(fit.data.sizes.max()))
+        yield from remark_extrapolation(number_name, size, float(fit.data.sizes.max()))
     rejected_forms = [f.form for f in form_costs if f.is_rejected]
     if rejected_forms:
         yield remark(Reason.FORMS_REJECTED, forms=rejected_forms)
@@ -271,7 +271,7 @@ def _warnings(
     yield from describe_laws(fit)
 
 
-def extrapolation(number_name: str, size: float, largest_size: float) -> tuple[Remark, ...]:
+def remark_extrapolation(number_name: str, size: float, largest_size: float) -> tuple[Remark, ...]:
     """A remark where a finite size lies beyond the largest one of the data; else none."""
     if not largest_size < size < math.inf:
         return ()

@@ -10,23 +10,23 @@ from numpy.typing import ArrayLike, NDArray
 
 from capgap.errors import EstimationError, suggestion
 from capgap.schema.remarks import Reason, Remark, remark
-from capgap.stats.curves.scales import SCALES, per_step, per_step_slope
+from capgap.stats.curves.scales import SCORE_SCALES, find_step_accuracy, per_step_slope
 from capgap.stats.curves.solve import CurveBounds
-from capgap.stats.estimate import RemarkCarrier
+from capgap.stats.estimate import RemarkedResult
 from capgap.stats.stratified import Design
 
-__all__ = ["CurveData", "Scale", "curve_data"]
+__all__ = ["CurveData", "ScoreScale", "curve_data"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Scale = Literal["accuracy", "per_step", "log_probability"]
+ScoreScale = Literal["accuracy", "per_step", "log_probability"]
 
-SUBSET_VARIANCE_SHARE = 0.5
+SEED_VARIANCE_OF_SUBSETS = 0.5
 """Share of the variance between seeds that comes from which examples were drawn, where nothing is known about it."""
 
 
 @dataclass(frozen=True)
-class CurveData(RemarkCarrier):
+class CurveData(RemarkedResult):
     """The points of one curve; m students (repeated rows of one base are merged into one), the teacher last."""
 
     sizes: Floats
@@ -37,7 +37,7 @@ class CurveData(RemarkCarrier):
     """Of the means through the items that all share, shape (m + 1, m + 1)."""
     spread: Floats
     """What one unit of a seed's effect on the logit moves each student's mean, shape (m,); 0 for a lone base."""
-    nesting: Floats
+    seed_correlation: Floats
     """Correlation of the seeds' effects, shape (m, m)."""
     students: Ints
     """Row of the outcome matrix that each student came from, the first one of a merged base, shape (m,)."""
@@ -45,11 +45,11 @@ class CurveData(RemarkCarrier):
     """What each cluster adds to the errors of the means, shape (n_clusters, m + 1)."""
     clusters: Ints
     """Codes of the clusters, shape (n_clusters,)."""
-    clusters_given: bool
+    has_named_clusters: bool
     """Whether the caller named the clusters, so that another curve's equal code means the same items."""
     chance: float
     """Mean of a guess on the scale; NaN where unknown."""
-    scale: Scale
+    scale: ScoreScale
     """What the means are."""
     bounds: CurveBounds
     """Of a curve on the scale."""
@@ -68,7 +68,7 @@ class CurveData(RemarkCarrier):
         """
         m = len(self.sizes)
         matrix = np.zeros((m + 1, m + 1))
-        matrix[:m, :m] = np.outer(self.spread, self.spread) * (self.nesting if nested else np.eye(m))
+        matrix[:m, :m] = np.outer(self.spread, self.spread) * (self.seed_correlation if nested else np.eye(m))
         return matrix
 
 
@@ -82,10 +82,10 @@ def curve_data(
     tasks: ArrayLike | None = None,
     clusters: ArrayLike | None = None,
     weights: ArrayLike | None = None,
-    scale: Scale = "accuracy",
+    scale: ScoreScale = "accuracy",
     steps: ArrayLike | None = None,
-    nested: float = SUBSET_VARIANCE_SHARE,
-    redrawn: bool = True,
+    nested: float = SEED_VARIANCE_OF_SUBSETS,
+    has_redrawn_subsets: bool = True,
 ) -> CurveData:
     """The points of a data-efficiency curve with their covariance.
 
@@ -116,7 +116,7 @@ def curve_data(
     nested
         Share of the seeds' variance that comes from the examples drawn. Two subsets of one seed with sizes D < E share
         D of their examples, so that their seeds' effects correlate by ``nested * sqrt(D / E)``.
-    redrawn
+    has_redrawn_subsets
         Whether each seed drew its own subsets; if not, the seeds say nothing about other examples and a remark says so.
 
     Raises
@@ -133,18 +133,18 @@ def curve_data(
     remarks: list[Remark] = []
     if not finite.all():
         remarks.append(remark(Reason.ITEMS_LEFT_OUT, n=int((~finite).sum()), of=len(finite)))
-    if not redrawn:
+    if not has_redrawn_subsets:
         remarks.append(remark(Reason.SUBSETS_NOT_REDRAWN))
     rows, size, students = _merged_base(rows[:, finite], size)
-    weight, design = _design(finite, tasks, clusters, weights)
-    means, influence = _means(rows, weight, design)
+    weight, design = _build_item_design(finite, tasks, clusters, weights)
+    means, influence = _compute_model_means(rows, weight, design)
     guess = math.nan if chance is None else _mean_chance(chance, finite, weight)
-    spread, slope = SCALES[scale].spread(means[:-1]), np.ones(len(means))
+    spread, slope = SCORE_SCALES[scale].spread(means[:-1]), np.ones(len(means))
     if scale == "per_step":
         k = _check_item_steps(steps, finite)
         # The slope has no end at accuracy 0: half an answer among all stands in.
         slope = per_step_slope(np.maximum(means, 0.5 / (len(design.clusters) + 1)), k, weight)
-        means, guess = per_step(means, k, weight), float(per_step(np.array([guess]), k, weight)[0])
+        means, guess = find_step_accuracy(means, k, weight), float(find_step_accuracy(np.array([guess]), k, weight)[0])
         spread = spread * slope[:-1]
     is_lone_base = (size == 0) & ((size == 0).sum() == 1)  # one base was not trained: it has no seed to differ by
     return CurveData(
@@ -152,14 +152,14 @@ def curve_data(
         means=means,
         covariance=_item_covariance(influence * slope, len(design.clusters), slope),
         spread=np.where(is_lone_base, 0.0, spread),
-        nesting=_nesting(size, labels[students], nested),
+        seed_correlation=_correlate_seed_effects(size, labels[students], nested),
         students=students,
         influence=influence * slope,
         clusters=design.clusters,
-        clusters_given=clusters is not None,
+        has_named_clusters=clusters is not None,
         chance=guess,
         scale=scale,
-        bounds=SCALES[scale].bounds,
+        bounds=SCORE_SCALES[scale].bounds,
         n_items=rows.shape[1],
         remarks=tuple(remarks),
     )
@@ -169,7 +169,7 @@ def _check_item_steps(steps: ArrayLike | None, finite: NDArray[np.bool_]) -> Flo
     """Steps of the items that are used."""
     if steps is None:
         raise EstimationError("the scale 'per_step' needs the number of steps of each item: give steps.")
-    k = _per_item(steps, finite, "steps")
+    k = _take_items(steps, finite, "steps")
     if not (np.isfinite(k).all() and k.min() >= 1):
         raise EstimationError("steps: every item needs at least one step.")
     return k
@@ -177,8 +177,8 @@ def _check_item_steps(steps: ArrayLike | None, finite: NDArray[np.bool_]) -> Flo
 
 def _stack_scores(scores: ArrayLike, teacher: ArrayLike, sizes: ArrayLike, scale: str) -> tuple[Floats, Floats]:
     """Students and teacher in one matrix (S + 1, n), and the sizes."""
-    if scale not in SCALES:
-        raise EstimationError(f"scale: found {scale!r}.{suggestion(scale, SCALES)}")
+    if scale not in SCORE_SCALES:
+        raise EstimationError(f"scale: found {scale!r}.{suggestion(scale, SCORE_SCALES)}")
     y, t, size = (np.asarray(a, dtype=float) for a in (scores, teacher, sizes))
     if y.ndim != 2 or t.shape != y.shape[1:] or size.shape != y.shape[:1]:
         raise EstimationError(
@@ -192,7 +192,7 @@ def _stack_scores(scores: ArrayLike, teacher: ArrayLike, sizes: ArrayLike, scale
     if len(empty):
         unscored_model = "the teacher" if empty[0] == len(y) else f"student {empty[0]} (size {size[empty[0]]:g})"
         raise EstimationError(f"{unscored_model} has no finite score: leave it out or evaluate it.")
-    low, high = SCALES[scale].values
+    low, high = SCORE_SCALES[scale].values
     observed = rows[np.isfinite(rows)]
     if observed.min() < low or observed.max() > high:
         raise EstimationError(
@@ -211,26 +211,26 @@ def _merged_base(rows: Floats, size: Floats) -> tuple[Floats, Floats, Ints]:
     return rows[np.append(kept_rows, len(size))], size[kept_rows], kept_rows
 
 
-def _per_item(values: ArrayLike, finite: NDArray[np.bool_], name: str) -> NDArray[np.float64]:
-    array = np.asarray(values, dtype=float)
-    if array.shape != finite.shape:
-        raise EstimationError(f"{name}: {len(finite)} items need as many values, found shape {array.shape}.")
-    return array[finite]
+def _take_items(values: ArrayLike, finite: NDArray[np.bool_], name: str) -> NDArray[np.float64]:
+    item_values = np.asarray(values, dtype=float)
+    if item_values.shape != finite.shape:
+        raise EstimationError(f"{name}: {len(finite)} items need as many values, found shape {item_values.shape}.")
+    return item_values[finite]
 
 
-def _design(
+def _build_item_design(
     finite: NDArray[np.bool_],
     tasks: ArrayLike | None,
     clusters: ArrayLike | None,
     weights: ArrayLike | None,
 ) -> tuple[Floats, Design]:
     """The weight of each item in a mean (they sum to 1), and the design that its errors come from."""
-    cluster = np.flatnonzero(finite) if clusters is None else _per_item(clusters, finite, "clusters").astype(np.int64)
+    cluster = np.flatnonzero(finite) if clusters is None else _take_items(clusters, finite, "clusters").astype(np.int64)
     if tasks is not None and weights is not None:
         raise EstimationError("give tasks, which then count equally, or weights of the items, not both.")
     if tasks is None:
         n = int(finite.sum())
-        w = np.ones(n) if weights is None else _per_item(weights, finite, "weights")
+        w = np.ones(n) if weights is None else _take_items(weights, finite, "weights")
         if not (np.isfinite(w).all() and (w >= 0).all() and w.sum() > 0):
             raise EstimationError("weights: every item needs a weight of zero or more, and not all zero.")
         return w / w.sum(), Design.of(np.zeros(n, dtype=int), cluster)
@@ -243,21 +243,21 @@ def _design(
     return design.weights[design.stratum] / design.counts[design.stratum], design
 
 
-def _means(rows: Floats, weight: Floats, design: Design) -> tuple[Floats, Floats]:
+def _compute_model_means(rows: Floats, weight: Floats, design: Design) -> tuple[Floats, Floats]:
     """Weighted means (m + 1,) and what each cluster adds to their errors (CR2), shape (n_clusters, m + 1)."""
     means = rows @ weight
     if len(design.counts) > 1:
         return means, design.fit(rows.T).scores
     # Weighted items in one stratum: the linearised mean, n w (y - mean), has the same error.
-    linear = len(weight) * weight[:, None] * (rows - means[:, None]).T
-    return means, design.fit(linear).scores
+    linearised_scores = len(weight) * weight[:, None] * (rows - means[:, None]).T
+    return means, design.fit(linearised_scores).scores
 
 
 def _mean_chance(chance: ArrayLike, finite: NDArray[np.bool_], weight: Floats) -> float:
-    array = np.asarray(chance, dtype=float)
-    if array.ndim and array.shape != finite.shape:
-        raise EstimationError(f"chance: one number or {len(finite)} of them, found shape {array.shape}.")
-    return float(weight @ np.broadcast_to(array, finite.shape)[finite])
+    chance_values = np.asarray(chance, dtype=float)
+    if chance_values.ndim and chance_values.shape != finite.shape:
+        raise EstimationError(f"chance: one number or {len(finite)} of them, found shape {chance_values.shape}.")
+    return float(weight @ np.broadcast_to(chance_values, finite.shape)[finite])
 
 
 def _item_covariance(influence: Floats, n: int, slope: Floats) -> Floats:
@@ -283,7 +283,7 @@ def _item_covariance(influence: Floats, n: int, slope: Floats) -> Floats:
     return np.asarray(correlation * np.outer(sd, sd))
 
 
-def _nesting(sizes: Floats, seeds: Ints, nested: float) -> Floats:
+def _correlate_seed_effects(sizes: Floats, seeds: Ints, nested: float) -> Floats:
     """Correlation of the effects of seeds: nested subsets of one seed share the examples of the smaller one."""
     if not 0 <= nested <= 1:
         raise EstimationError(f"nested is a share between 0 and 1, found {nested:g}.")

@@ -13,17 +13,17 @@ from capgap.errors import EstimationError, suggestion
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.curves.data import CurveData
 from capgap.stats.curves.forms import FORM_NAMES, HORIZON_FACTOR, CurveForm, curve_form
-from capgap.stats.curves.order import Monotonicity, monotonicity
-from capgap.stats.curves.solve import CurveSolutions, WhitenedMeans, explore, minimise_rss
+from capgap.stats.curves.order import Monotonicity, check_monotonicity
+from capgap.stats.curves.solve import CurveSolutions, WhitenedMeans, explore_shapes, minimise_rss
 from capgap.stats.estimate import Estimate, EstimateSet, few_clusters
 
 __all__ = ["CurveFit", "FormFit", "SizeMeans", "fit_curves"]
 
 Floats = NDArray[np.float64]
 
-LEAST_SIZES, ENOUGH_SIZES = 5, 7
+MIN_CURVE_SIZES, ENOUGH_CURVE_SIZES = 5, 7
 """Distinct sizes below which a curve is refused, and below which its coverage was never measured."""
-LEAST_CLUSTERS, ENOUGH_CLUSTERS = 10, 100
+MIN_CURVE_CLUSTERS, ENOUGH_CLUSTERS = 10, 100
 """Likewise for the clusters of items."""
 LACK_OF_FIT_LEVEL = 0.05
 """A form whose misfit has a smaller p-value is rejected."""
@@ -181,7 +181,7 @@ def fit_curves(
     *,
     form_names: Sequence[str] = FORM_NAMES,
     conf_level: float = 0.95,
-    fit_level: float = LACK_OF_FIT_LEVEL,
+    fit_alpha: float = LACK_OF_FIT_LEVEL,
 ) -> CurveFit:
     """Fit curves to the points by generalised least squares, and weigh them by their likelihood.
 
@@ -193,7 +193,7 @@ def fit_curves(
         Which forms: ``power``, ``exponential``, ``logistic``, ``logarithmic``.
     conf_level
         Of every interval that is later taken from the fit.
-    fit_level
+    fit_alpha
         A form is rejected where the p-value of its misfit is below this.
 
     Returns
@@ -228,35 +228,35 @@ def fit_curves(
         raise EstimationError(f"forms: found {unknown!r}.{suggestion(str(unknown), FORM_NAMES)}")
     if not 0 < conf_level < 1:
         raise EstimationError(f"conf_level lies between 0 and 1, found {conf_level:g}.")
-    refusal = _refusal(data)
+    refusal = _find_fit_refusal(data)
     if not np.isfinite(data.covariance).all():
         return CurveFit(data, (), None, None, conf_level, refusal, remarks=data.remarks)
     size_means = _size_means(data)
-    order = monotonicity(size_means.means[:-1], size_means.covariance[:-1, :-1], size_means.df)
+    order = check_monotonicity(size_means.means[:-1], size_means.covariance[:-1, :-1], size_means.df)
     if refusal:
         return CurveFit(data, (), size_means, order, conf_level, refusal, remarks=data.remarks)
     forms = [curve_form(name, data.sizes) for name in form_names]
-    fits = tuple(_fit_form(form, data, size_means, conf_level, fit_level) for form in forms)
-    remarks = (*data.remarks, *_cautions(data, size_means))
+    fits = tuple(_fit_form(form, data, size_means, conf_level, fit_alpha) for form in forms)
+    remarks = (*data.remarks, *_list_fit_cautions(data, size_means))
     return CurveFit(data, fits, size_means, order, conf_level, remarks=remarks)
 
 
-def _refusal(data: CurveData) -> Remark | None:
+def _find_fit_refusal(data: CurveData) -> Remark | None:
     """Why these points allow no curve; None where they do."""
     n_clusters = len(data.clusters)
     if not np.isfinite(data.covariance).all():
         return remark(Reason.NO_COVARIANCE)
-    if n_clusters < LEAST_CLUSTERS:
-        return remark(Reason.FEW_ITEMS, n=n_clusters, least=LEAST_CLUSTERS)
-    if data.n_sizes < LEAST_SIZES:  # fewer students have fewer sizes
-        return remark(Reason.FEW_SIZES, n=data.n_sizes, enough=ENOUGH_SIZES, least=LEAST_SIZES)
+    if n_clusters < MIN_CURVE_CLUSTERS:
+        return remark(Reason.FEW_ITEMS, n=n_clusters, least=MIN_CURVE_CLUSTERS)
+    if data.n_sizes < MIN_CURVE_SIZES:  # fewer students have fewer sizes
+        return remark(Reason.FEW_SIZES, n=data.n_sizes, enough=ENOUGH_CURVE_SIZES, least=MIN_CURVE_SIZES)
     return None
 
 
-def _cautions(data: CurveData, size_means: SizeMeans) -> Iterator[Remark]:
+def _list_fit_cautions(data: CurveData, size_means: SizeMeans) -> Iterator[Remark]:
     """What qualifies points that allow a curve but not all that was tested."""
-    if data.n_sizes < ENOUGH_SIZES:
-        yield remark(Reason.FEW_SIZES_UNTESTED, n=data.n_sizes, least=ENOUGH_SIZES)
+    if data.n_sizes < ENOUGH_CURVE_SIZES:
+        yield remark(Reason.FEW_SIZES_UNTESTED, n=data.n_sizes, least=ENOUGH_CURVE_SIZES)
     if data.sizes.min() > 0:
         yield remark(Reason.NO_SIZE_ZERO)
     if not size_means.df:
@@ -264,7 +264,7 @@ def _cautions(data: CurveData, size_means: SizeMeans) -> Iterator[Remark]:
     yield from few_clusters(len(data.clusters), ENOUGH_CLUSTERS)
 
 
-def _fit_form(form: CurveForm, data: CurveData, size_means: SizeMeans, conf_level: float, fit_level: float) -> FormFit:
+def _fit_form(form: CurveForm, data: CurveData, size_means: SizeMeans, conf_level: float, fit_alpha: float) -> FormFit:
     """One form: its variance between seeds, its solutions, its misfit."""
     df = len(data.sizes) - form.n_parameters
 
@@ -284,18 +284,18 @@ def _fit_form(form: CurveForm, data: CurveData, size_means: SizeMeans, conf_leve
     variance = paule_mandel(residual, df)
     covariance = data.covariance + variance * between
     cutoff = float(stats.f.ppf(conf_level, 1, df))
-    solutions = explore(form, whiten(variance), data.bounds, margin=cutoff)
+    solutions = explore_shapes(form, whiten(variance), data.bounds, margin=cutoff)
     p_value, k = math.nan, data.n_sizes
     if size_means.df and k > form.n_parameters:
         # The test has tau² from students of equal size alone, which no form can influence.
         pure_error_means = WhitenedMeans.of(
             data.sizes, data.means, data.covariance + size_means.seed_sd**2 * data.between(nested=False)
         )
-        misfit = minimise_rss(form, pure_error_means, data.bounds) - size_means.rss
+        lack_of_fit_rss = minimise_rss(form, pure_error_means, data.bounds) - size_means.rss
         lack_of_fit_df = k - form.n_parameters
-        p_value = float(stats.f.sf(max(misfit, 0.0) / lack_of_fit_df, lack_of_fit_df, size_means.df))
+        p_value = float(stats.f.sf(max(lack_of_fit_rss, 0.0) / lack_of_fit_df, lack_of_fit_df, size_means.df))
     log_likelihood = _max_log_likelihood(deviance, math.sqrt(variance))
-    is_rejected = p_value < fit_level
+    is_rejected = p_value < fit_alpha
     return FormFit(form, solutions, math.sqrt(variance), df, cutoff, p_value, is_rejected, log_likelihood, covariance)
 
 
@@ -319,15 +319,15 @@ def _size_means(data: CurveData) -> SizeMeans:
     design[np.arange(m), size_index] = 1.0
     design[m, k] = 1.0
 
-    def solve(variance: float) -> tuple[Floats, Floats, float]:
+    def fit_size_means(variance: float) -> tuple[Floats, Floats, float]:
         total = np.linalg.inv(data.covariance + variance * data.between(nested=False))
         inverse = np.linalg.inv(design.T @ total @ design)
         beta = inverse @ design.T @ total @ data.means
         residual = data.means - design @ beta
         return np.asarray(beta, float), np.asarray(inverse, float), float(residual @ total @ residual)
 
-    variance = paule_mandel(lambda v: solve(v)[2], m - k) if m > k else 0.0
-    beta, covariance, rss = solve(variance)
+    variance = paule_mandel(lambda v: fit_size_means(v)[2], m - k) if m > k else 0.0
+    beta, covariance, rss = fit_size_means(variance)
     return SizeMeans(sizes, beta, covariance, math.sqrt(variance), rss, m - k)
 
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CURVE_FORMS", "FORM_NAMES", "HORIZON_FACTOR", "CurveForm", "curve_form", "logarithmic"]
+__all__ = ["CURVE_FORMS", "FORM_NAMES", "HORIZON_FACTOR", "CurveForm", "curve_form", "build_log_curve"]
 
 Floats = NDArray[np.float64]
 
-SCALE_SEARCH_FACTOR = 10.0
+SIZE_SCALE_SEARCH_FACTOR = 10.0
 """The size parameter D0 is sought from a tenth of the smallest to ten times the largest size above zero."""
-MIN_ROOM_LEFT = 1e-300
+MIN_ROOM_LEFT_SHARE = 1e-300
 HORIZON_FACTOR = 4.0
 """Up to how many times the largest size of the data a curve speaks; beyond, nothing is said."""
 
@@ -40,12 +40,12 @@ class CurveForm:
     def size_at(self, room_left: Floats, shapes: Floats) -> Floats:
         """The size at which the share `room_left` of the room is left, one per shape; 0 for a share of 1 and more."""
         scale, exponent = np.exp(shapes).T
-        return self.size(np.clip(room_left, MIN_ROOM_LEFT, 1.0), scale, exponent)
+        return self.size(np.clip(room_left, MIN_ROOM_LEFT_SHARE, 1.0), scale, exponent)
 
     def box(self, sizes: Floats) -> Floats:
         """Lower and upper end of (log D0, log exponent), shape (2, 2)."""
         positive = sizes[sizes > 0]
-        scale = np.log([positive.min() / SCALE_SEARCH_FACTOR, positive.max() * SCALE_SEARCH_FACTOR])
+        scale = np.log([positive.min() / SIZE_SCALE_SEARCH_FACTOR, positive.max() * SIZE_SCALE_SEARCH_FACTOR])
         return np.column_stack([scale, np.log(self.exponents)])
 
 
@@ -84,10 +84,10 @@ FORM_NAMES = (*CURVE_FORMS, "logarithmic")
 
 def curve_form(name: str, sizes: Floats) -> CurveForm:
     """The law of a name for students of some sizes."""
-    return CURVE_FORMS[name] if name in CURVE_FORMS else logarithmic(HORIZON_FACTOR * float(sizes.max()))
+    return CURVE_FORMS[name] if name in CURVE_FORMS else build_log_curve(HORIZON_FACTOR * float(sizes.max()))
 
 
-def logarithmic(reference: float) -> CurveForm:
+def build_log_curve(reference: float) -> CurveForm:
     """The law without a ceiling, ``f + k log(1 + D/D0)``: from D0 on accuracy rises alike with every doubling.
 
     It cannot go on for ever; but as far as a curve speaks (`HORIZON_FACTOR`) nothing need end it, and where it holds

@@ -8,7 +8,7 @@ import numpy as np
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import count_text
-from capgap.stats.curves.cost import extrapolation
+from capgap.stats.curves.cost import remark_extrapolation
 from capgap.stats.curves.fit import CurveFit, FormFit
 from capgap.stats.curves.laws import LawUnion, describe_laws, find_horizon_refusal, profile_linear
 from capgap.stats.curves.solve import CurveBounds
@@ -16,7 +16,7 @@ from capgap.stats.estimate import Estimate
 
 
 @dataclass(frozen=True, kw_only=True)
-class NextBatch(LawUnion):
+class NextBatchGain(LawUnion):
     """The expected gain in going from one size to a larger one, on the scale of the data.
 
     The estimate is that of the accepted laws' average, weighted by likelihood; the interval runs from the lowest of
@@ -39,19 +39,19 @@ class NextBatch(LawUnion):
 
 
 def next_batch(
-    fit: CurveFit, *, n_more: float | None = None, growth_factor: float = 2.0, size_from: float | None = None
-) -> NextBatch:
+    fit: CurveFit, *, n_new_examples: float | None = None, growth_factor: float = 2.0, size_before: float | None = None
+) -> NextBatchGain:
     """The gain that the next batch of unique examples is expected to bring.
 
     Parameters
     ----------
     fit
         From `fit_curves`, whose `conf_level` it takes.
-    n_more
+    n_new_examples
         Examples of the batch; None: `growth_factor` times the examples there are.
     growth_factor
-        To how many times the examples, where `n_more` is None.
-    size_from
+        To how many times the examples, where `n_new_examples` is None.
+    size_before
         Examples now; None: the largest size of the data.
 
     Returns
@@ -69,11 +69,11 @@ def next_batch(
     It is the gain of the expected curve, for a recipe's mean over seeds, and not that of one more training run.
     """
     data = fit.data
-    start = float(data.sizes.max()) if size_from is None else float(size_from)
-    end = start * growth_factor if n_more is None else start + n_more
+    start = float(data.sizes.max()) if size_before is None else float(size_before)
+    end = start * growth_factor if n_new_examples is None else start + n_new_examples
     if not (math.isfinite(end) and end > start >= 0):
         raise EstimationError(f"the batch must add examples: found {start:g} to {end:g}.")
-    gain_template = NextBatch(
+    blank_gain_estimate = NextBatchGain(
         n_items=data.n_items,
         n_clusters=len(data.clusters),
         method="GLS profile, union of laws",
@@ -83,16 +83,16 @@ def next_batch(
         conf_level=fit.conf_level,
     )
     if refusal := find_horizon_refusal(fit, end):
-        return replace(gain_template, status="refused", remarks=(refusal,))
-    gains = [_gain(f, data.bounds, start, end) for f in fit.accepted_fits]
+        return replace(blank_gain_estimate, status="refused", remarks=(refusal,))
+    gains = [_estimate_form_gain(f, data.bounds, start, end) for f in fit.accepted_fits]
     at_start, at_end = fit.predict([start, end])
     return replace(
-        gain_template,
+        blank_gain_estimate,
         estimate=float(at_end - at_start),
         conf_low=max(min(gain.conf_low for gain in gains), 0.0),
         conf_high=max(gain.conf_high for gain in gains),
         form_estimates=tuple((f.form.name, gain) for f, gain in zip(fit.accepted_fits, gains, strict=True)),
-        remarks=(*fit.remarks, *extrapolation("gain", end, float(data.sizes.max())), *describe_laws(fit)),
+        remarks=(*fit.remarks, *remark_extrapolation("gain", end, float(data.sizes.max())), *describe_laws(fit)),
     )
 
 
@@ -135,7 +135,7 @@ def doubling_rise(fit: CurveFit) -> DoublingRise:
     )
     if fit.no_fit_reason:
         return replace(template, status="refused", remarks=(fit.no_fit_reason,))
-    gains = [_gain(f, data.bounds, start, end) for f in fit.accepted_fits]
+    gains = [_estimate_form_gain(f, data.bounds, start, end) for f in fit.accepted_fits]
     rises = [
         replace(
             gain,
@@ -156,7 +156,7 @@ def doubling_rise(fit: CurveFit) -> DoublingRise:
     )
 
 
-def _gain(fit: FormFit, bounds: CurveBounds, start: float, end: float) -> Estimate:
+def _estimate_form_gain(fit: FormFit, bounds: CurveBounds, start: float, end: float) -> Estimate:
     """The gain by one form with its profile interval: the drop times the room that the batch takes."""
     room_left = fit.form.room_left(np.array([start, end]), fit.solutions.shapes)
     rows = np.zeros((len(room_left), 3))

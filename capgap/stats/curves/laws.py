@@ -77,7 +77,7 @@ def profile_linear(
     for sign in (-1.0, 1.0):
         # The least-squares solution moved along the function until the residual meets the cut-off.
         moved = s.beta + sign * direction * step[:, None]
-        ok = allowed & bounds.contains_curve(moved[:, 0], moved[:, 1])
+        ok = allowed & bounds.is_within_bounds(moved[:, 0], moved[:, 1])
         ends.append(np.concatenate([(values + sign * spread * step)[ok], values[allowed & s.feasible]]))
     return Estimate(
         float(values[s.best_idx]), conf_low=float(ends[0].min()), conf_high=float(ends[1].max()), method="GLS profile"

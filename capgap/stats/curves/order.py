@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-__all__ = ["Monotonicity", "crossing_bracket", "monotonicity"]
+__all__ = ["Monotonicity", "crossing_bracket", "check_monotonicity"]
 
 Floats = NDArray[np.float64]
 
@@ -22,11 +22,11 @@ class Monotonicity:
     """Squared distance of the means from the nearest rising ones, in their covariance."""
     p_value: float
     """At all means equal, where it is largest."""
-    rising: Floats
+    rising_means: Floats
     """The nearest rising means, shape (K,)."""
 
 
-def monotonicity(means: Floats, covariance: Floats, df: float) -> Monotonicity:
+def check_monotonicity(means: Floats, covariance: Floats, df: float) -> Monotonicity:
     """Test that means never fall with size.
 
     Parameters
@@ -43,9 +43,9 @@ def monotonicity(means: Floats, covariance: Floats, df: float) -> Monotonicity:
     of normal draws with a fixed seed; each chi-square becomes j times an F with `df` in the denominator.
     """
     root = np.linalg.cholesky(covariance)
-    statistic, rising, _ = _fit_rising_means(np.linalg.solve(root, np.eye(len(means))), means)
+    statistic, rising_means, _ = _fit_rising_means(np.linalg.solve(root, np.eye(len(means))), means)
     if statistic <= 1e-12:
-        return Monotonicity(0.0, 1.0, rising)
+        return Monotonicity(0.0, 1.0, rising_means)
     # Weights of the chi-bar-square: how many steps the projection of pure noise sets to zero.
     whiten = np.linalg.inv(root)
     draws = root @ np.random.default_rng(0).standard_normal((len(means), N_DRAWS))
@@ -54,7 +54,7 @@ def monotonicity(means: Floats, covariance: Floats, df: float) -> Monotonicity:
     for j in range(1, len(means)):
         tail = stats.f.sf(statistic / j, j, df) if df else stats.chi2.sf(statistic, j)
         p_value += float((zeros == j).mean() * tail)
-    return Monotonicity(statistic, p_value, rising)
+    return Monotonicity(statistic, p_value, rising_means)
 
 
 def _fit_rising_means(whiten: Floats, means: Floats) -> tuple[float, Floats, int]:
@@ -68,7 +68,7 @@ def _fit_rising_means(whiten: Floats, means: Floats) -> tuple[float, Floats, int
 
 
 def crossing_bracket(
-    sizes: Floats, target_excess: Floats, errors: Floats, df: float, conf_level: float
+    sizes: Floats, gap_above_target: Floats, errors: Floats, df: float, conf_level: float
 ) -> tuple[float, float]:
     """Between which observed sizes a curve that never falls crosses zero, without any law.
 
@@ -76,7 +76,7 @@ def crossing_bracket(
     ----------
     sizes
         Ascending, shape (K,).
-    target_excess, errors
+    gap_above_target, errors
         Mean minus target at each size and its standard error.
     df
         Degrees of freedom of the errors; zero for the normal.
@@ -95,5 +95,5 @@ def crossing_bracket(
     """
     tail = (1 - conf_level) / 2 / len(sizes)
     critical = float(stats.t.isf(tail, df)) if df else float(stats.norm.isf(tail))
-    sizes_below, sizes_above = sizes[target_excess < -critical * errors], sizes[target_excess > critical * errors]
+    sizes_below, sizes_above = sizes[gap_above_target < -critical * errors], sizes[gap_above_target > critical * errors]
     return float(sizes_below.max(initial=0.0)), float(sizes_above.min(initial=np.inf))

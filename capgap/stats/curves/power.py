@@ -17,7 +17,7 @@ from capgap.stats.simulated_power import SimulatedPower, simulated_power
 
 
 @dataclass(frozen=True)
-class SupposedCurve:
+class AssumedCurve:
     """An assumed learning curve of one capability: an exponential law from the base to a ceiling."""
 
     base: float
@@ -49,8 +49,8 @@ class SupposedCurve:
 
 
 def data_cost_ratio_power(
-    first_curve: SupposedCurve,
-    second_curve: SupposedCurve,
+    first_curve: AssumedCurve,
+    second_curve: AssumedCurve,
     *,
     sizes: Sequence[float],
     n_seeds: int,
@@ -95,7 +95,7 @@ def data_cost_ratio_power(
     EstimationError
         A supposed curve does not meet its target, or the numbers are no design.
     """
-    goal = target or CurveTarget(0.9)
+    cost_target = target or CurveTarget(0.9)
     if n_seeds < 1 or n_items < 1 or not 0 <= item_share < 1 or not all(size > 0 for size in sizes):
         raise EstimationError("sizes, seeds and items lie above zero, and the shared part between 0 and 1.")
     curves = (first_curve, second_curve)
@@ -103,25 +103,25 @@ def data_cost_ratio_power(
         raise EstimationError("costs lie above zero, and the standard deviation of seeds is not below it.")
     grid = np.array([0.0, *np.repeat(np.asarray(sizes, dtype=float), n_seeds)])
     seeds = ["base", *(str(n % n_seeds) for n in range(len(grid) - 1))]
-    levels = [np.append(curve.accuracy(grid, goal, chance), curve.teacher) for curve in curves]
+    levels = [np.append(curve.accuracy(grid, cost_target, chance), curve.teacher) for curve in curves]
 
     def draw_curve(level: np.ndarray, curve_id: int) -> CurveData:
         noise = np.where(grid > 0, rng.normal(0, seed_sd, len(grid)), 0.0)
         # Right where a latent normal lies below the model's threshold: the item's part is common to all models.
         threshold = special.ndtri(level) + np.append(noise, 0.0)
         item = math.sqrt(item_share) * rng.normal(size=n_items)
-        latent = item + math.sqrt(1 - item_share) * rng.normal(size=(len(level), n_items))
-        scores = (latent < threshold[:, None]).astype(float)
+        difficulty = item + math.sqrt(1 - item_share) * rng.normal(size=(len(level), n_items))
+        scores = (difficulty < threshold[:, None]).astype(float)
         cluster_codes = 2 * np.arange(n_items) + curve_id  # items of the two capabilities are different ones
         return curve_data(scores[:-1], scores[-1], grid, seeds=seeds, chance=chance, clusters=cluster_codes)
 
-    def study(_: np.random.Generator) -> Estimate:
+    def simulate_study(_: np.random.Generator) -> Estimate:
         fits = [fit_curves(draw_curve(level, curve_id), conf_level=conf_level) for curve_id, level in enumerate(levels)]
-        ratio = relative_data_cost(fits[0], fits[1], goal)
+        ratio = relative_data_cost(fits[0], fits[1], cost_target)
         if ratio.status == "refused":
             return refused(*ratio.remarks)
         # An end that is open does not hinder the other from lying beyond 1.
         value, low, high = np.log(np.clip([ratio.estimate, ratio.conf_low, ratio.conf_high], 1e-12, 1e12))
         return Estimate(float(value), conf_low=float(low), conf_high=float(high))
 
-    return simulated_power(study, rng=rng, n_replicates=n_replicates)
+    return simulated_power(simulate_study, rng=rng, n_replicates=n_replicates)

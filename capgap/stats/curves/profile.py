@@ -15,9 +15,9 @@ __all__ = ["CostProfile", "CurveTarget", "compute_cost_profile"]
 
 Floats = NDArray[np.float64]
 
-MIN_SIZE_DIVISOR = 30.0
+PROFILE_LOW_DIVISOR = 30.0
 """A profile runs from the smallest size above zero divided by this to the horizon."""
-N_SIZES = 120
+N_SIZE_GRID = 120
 """Sizes of a profile, equally apart in their logarithm."""
 
 
@@ -57,7 +57,7 @@ class CostProfile:
     """Ascending, above zero, shape (N_SIZES,)."""
     rss_rise: Floats
     """How far the least residual lies above the free one where the target is met at each size, shape (N_SIZES,)."""
-    rss_rise_at_0: float
+    base_rss_rise: float
     """The same where the base meets the target already."""
     rss_rise_beyond: float
     """The same where the curve at the horizon is at the target or below."""
@@ -74,14 +74,14 @@ class CostProfile:
 def compute_cost_profile(fit: FormFit, data: CurveData, target: CurveTarget) -> CostProfile:
     """The profile of the size at which a form meets a target."""
     positive = data.sizes[data.sizes > 0]
-    sizes = np.geomspace(positive.min() / MIN_SIZE_DIVISOR, positive.max() * HORIZON_FACTOR, N_SIZES)
+    sizes = np.geomspace(positive.min() / PROFILE_LOW_DIVISOR, positive.max() * HORIZON_FACTOR, N_SIZE_GRID)
     room_left = fit.form.room_left(sizes, fit.solutions.shapes)
     value = target.value(data.chance)
     # Two columns more: the largest size tried, and size zero with all room left. The last size is the horizon.
     at_largest = fit.form.room_left(positive.max(keepdims=True), fit.solutions.shapes)
     room_left = np.column_stack([room_left, at_largest, np.ones(len(room_left))])
     rss_rise = np.maximum(_target_rss(fit, data, target, room_left, value) - fit.solutions.min_rss, 0.0)
-    rss_rise, touching_at_largest, rise_at_0 = rss_rise[:-2], float(rss_rise[-2]), float(rss_rise[-1])
+    rss_rise, touching_at_largest, base_rise = rss_rise[:-2], float(rss_rise[-2]), float(rss_rise[-1])
     best_idx = fit.solutions.best_idx
     surplus = fit.solutions.beta @ target.target_row() - value  # of the ceiling
     largest_surplus, horizon_surplus = (surplus - fit.solutions.beta[:, 0] * room_left[:, k] for k in (-2, -3))
@@ -91,14 +91,14 @@ def compute_cost_profile(fit: FormFit, data: CurveData, target: CurveTarget) -> 
         root = math.sqrt(min(touching_at_largest, _masked_rise(fit, largest_surplus <= 0)))
     else:
         root = -math.sqrt(min(touching_at_largest, _masked_rise(fit, largest_surplus >= 0)))
-    rise_at_0 = min(rise_at_0, _masked_rise(fit, surplus >= fit.solutions.beta[:, 0]))
+    base_rise = min(base_rise, _masked_rise(fit, surplus >= fit.solutions.beta[:, 0]))
     estimate = math.inf
     if horizon_surplus[best_idx] > 0:
         estimate = _size_at_target(fit, best_idx, float(surplus[best_idx]))
     low, high = _profile_interval(sizes, rss_rise, fit.cutoff, estimate)
-    low = 0.0 if rise_at_0 <= fit.cutoff else low
+    low = 0.0 if base_rise <= fit.cutoff else low
     high = math.inf if rise_beyond <= fit.cutoff else high
-    return CostProfile(estimate, sizes, rss_rise, rise_at_0, rise_beyond, root, low, high)
+    return CostProfile(estimate, sizes, rss_rise, base_rise, rise_beyond, root, low, high)
 
 
 def _size_at_target(fit: FormFit, solution_index: int, surplus: float) -> float:
@@ -123,37 +123,37 @@ def _target_rss(fit: FormFit, data: CurveData, target: CurveTarget, room_left: F
     The condition's row is ``fixed - left * (1, 0, 0)``, so that everything is a polynomial in `room_left`.
     """
     s, target_row = fit.solutions, target.target_row()
-    target_direction, base_ceiling_direction = s.inverse @ target_row, s.inverse[:, :, 0]
+    target_direction, drop_direction = s.inverse @ target_row, s.inverse[:, :, 0]
     # For each solution and share: how far the condition is missed, and the variance of what is missed.
-    violation = (s.beta @ target_row - value)[:, None] - room_left * s.beta[:, :1]
-    constant, cross_term, square = target_direction @ target_row, target_direction[:, 0], s.inverse[:, 0, 0]
-    spread = constant[:, None] - 2 * room_left * cross_term[:, None] + room_left**2 * square[:, None]
+    target_violation = (s.beta @ target_row - value)[:, None] - room_left * s.beta[:, :1]
+    constant, drop_covariance, drop_variance = target_direction @ target_row, target_direction[:, 0], s.inverse[:, 0, 0]
+    spread = constant[:, None] - 2 * room_left * drop_covariance[:, None] + room_left**2 * drop_variance[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
-        step = violation / spread
-        base_to_ceiling = s.beta[:, :1] - (target_direction[:, :1] - room_left * base_ceiling_direction[:, :1]) * step
-        ceiling = s.beta[:, 1:2] - (target_direction[:, 1:2] - room_left * base_ceiling_direction[:, 1:2]) * step
-        ok = data.bounds.contains_curve(base_to_ceiling, ceiling) & (spread > 1e-18)
-        return np.asarray(np.where(ok, s.rss[:, None] + violation * step, np.inf).min(axis=0))
+        step = target_violation / spread
+        base_to_ceiling = s.beta[:, :1] - (target_direction[:, :1] - room_left * drop_direction[:, :1]) * step
+        ceiling = s.beta[:, 1:2] - (target_direction[:, 1:2] - room_left * drop_direction[:, 1:2]) * step
+        ok = data.bounds.is_within_bounds(base_to_ceiling, ceiling) & (spread > 1e-18)
+        return np.asarray(np.where(ok, s.rss[:, None] + target_violation * step, np.inf).min(axis=0))
 
 
 def _profile_interval(sizes: Floats, rss_rise: Floats, cutoff: float, estimate: float) -> tuple[float, float]:
     """Where the profile crosses the cut-off, by interpolation in log size; 0 and infinity at its ends."""
-    inside_indices = np.flatnonzero(rss_rise <= cutoff)
-    if not len(inside_indices):
+    interval_indices = np.flatnonzero(rss_rise <= cutoff)
+    if not len(interval_indices):
         if math.isinf(estimate):
             return float(sizes[-1]), math.inf
         # Narrower than one step of the profile.
         near = int(np.searchsorted(sizes, estimate))
         return (float(sizes[near - 1]) if near else 0.0), (float(sizes[near]) if near < len(sizes) else math.inf)
-    first_inside, last_inside = int(inside_indices[0]), int(inside_indices[-1])
+    first_interval_idx, last_interval_idx = int(interval_indices[0]), int(interval_indices[-1])
     log = np.log(sizes)
 
-    def interpolate_size(inside_index: int, outside_index: int) -> float:
+    def find_end_size(interval_idx: int, outer_idx: int) -> float:
         # In the root of the profile, which is nearly linear in log size where the profile itself is nearly a parabola.
-        a, b, c = (math.sqrt(min(v, 1e12)) for v in (rss_rise[inside_index], rss_rise[outside_index], cutoff))
+        a, b, c = (math.sqrt(min(v, 1e12)) for v in (rss_rise[interval_idx], rss_rise[outer_idx], cutoff))
         share = (c - a) / max(b - a, 1e-12)
-        return math.exp(log[inside_index] + share * (log[outside_index] - log[inside_index]))
+        return math.exp(log[interval_idx] + share * (log[outer_idx] - log[interval_idx]))
 
-    low = interpolate_size(first_inside, first_inside - 1) if first_inside else 0.0
-    high = interpolate_size(last_inside, last_inside + 1) if last_inside < len(sizes) - 1 else math.inf
+    low = find_end_size(first_interval_idx, first_interval_idx - 1) if first_interval_idx else 0.0
+    high = find_end_size(last_interval_idx, last_interval_idx + 1) if last_interval_idx < len(sizes) - 1 else math.inf
     return low, high

@@ -12,7 +12,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, remark
-from capgap.stats.curves.cost import DataCost, data_cost
+from capgap.stats.curves.cost import DataCost, estimate_data_cost
 from capgap.stats.curves.data import CurveData
 from capgap.stats.curves.fit import CurveFit, FormFit
 from capgap.stats.curves.profile import CostProfile, CurveTarget
@@ -22,7 +22,7 @@ __all__ = ["RelativeCost", "relative_data_cost"]
 
 Floats = NDArray[np.float64]
 
-N_RATIOS = 241
+N_RATIO_GRID = 241
 """Ratios of a joint profile, equally apart in their logarithm."""
 MAX_CORRELATION = 0.95
 """The largest correlation that is believed: beyond it the joint profile would hang on rounding."""
@@ -97,7 +97,7 @@ def relative_data_cost(
         raise EstimationError(
             f"two fits at one confidence level are needed, found {fit_a.conf_level}, {fit_b.conf_level}."
         )
-    costs = data_cost(fit_a, target), data_cost(fit_b, target)
+    costs = estimate_data_cost(fit_a, target), estimate_data_cost(fit_b, target)
     blank = RelativeCost(
         null_value=1.0,
         n_items=sum(cost.n_items for cost in costs),
@@ -108,8 +108,8 @@ def relative_data_cost(
         costs=costs,
         names=names,
     )
-    named_costs = tuple(zip(names, costs, strict=True))
-    reasons = [caveat.of(name) for name, cost in named_costs if cost.status == "refused" for caveat in cost.remarks]
+    name_cost_pairs = tuple(zip(names, costs, strict=True))
+    reasons = [caveat.of(name) for name, cost in name_cost_pairs if cost.status == "refused" for caveat in cost.remarks]
     if reasons:
         return blank.noting(*reasons)
     if all(math.isinf(cost.estimate) for cost in costs):
@@ -121,12 +121,12 @@ def relative_data_cost(
         return blank.noting(remark(Reason.RATIO_OPEN, first=names[0], second=names[1], **ends))
     return replace(
         blank,
-        estimate=_quotient(costs[0].estimate, costs[1].estimate),
+        estimate=_divide_costs(costs[0].estimate, costs[1].estimate),
         conf_low=low,
         conf_high=high,
         p_value=max(pair.p_value for pair in pairs),
         status="open" if low == 0 or math.isinf(high) else "ok",
-        remarks=tuple(caveat.of(name) for name, cost in named_costs for caveat in cost.remarks),
+        remarks=tuple(caveat.of(name) for name, cost in name_cost_pairs for caveat in cost.remarks),
         correlation=next(pair.correlation for pair in pairs if pair.is_likeliest),
     )
 
@@ -173,7 +173,7 @@ def _censored(ends: tuple[float, float], costs: tuple[DataCost, DataCost]) -> tu
     return low, high
 
 
-def _quotient(a: float, b: float) -> float:
+def _divide_costs(a: float, b: float) -> float:
     """A ratio of costs; 0 where the second is infinite, infinite where it is zero."""
     if math.isinf(b):
         return 0.0
@@ -190,34 +190,34 @@ def _ratio_interval(
     profile_a: CostProfile, profile_b: CostProfile, r: float, cutoff: float, df: int
 ) -> tuple[float, float, float]:
     """Lower end, upper end and p-value against 1 of the ratio of two costs."""
-    x1, z1 = _signed_root(profile_a)
-    x2, z2 = _signed_root(profile_b)
+    x1, signed_roots1 = _signed_root(profile_a)
+    x2, signed_roots2 = _signed_root(profile_b)
     span = max(x1[-1] - x2[0], x2[-1] - x1[0])
-    logs = np.linspace(-span, span, N_RATIOS)
+    logs = np.linspace(-span, span, N_RATIO_GRID)
     if 0 < profile_a.estimate < math.inf and 0 < profile_b.estimate < math.inf:
         logs = np.sort(np.append(logs, math.log(profile_a.estimate / profile_b.estimate)))
     # Rows are ratios, columns sizes of the second cost; the first cost is at log size + log ratio.
     grid = np.linspace(x2[0], x2[-1], 4 * len(x2))
-    root2 = np.interp(grid, x2, z2)
+    grid_roots2 = np.interp(grid, x2, signed_roots2)
     log_sizes_a = grid[None] + np.append(logs, 0.0)[:, None]
-    root1 = np.interp(log_sizes_a, x1, z1)
-    joint_profile = (root1**2 - 2 * r * root1 * root2 + root2**2) / (1 - r**2)
+    root1 = np.interp(log_sizes_a, x1, signed_roots1)
+    joint_profile = (root1**2 - 2 * r * root1 * grid_roots2 + grid_roots2**2) / (1 - r**2)
     # Beyond the ends of the first profile nothing is known: never counts as an open end, not as a size.
     rss_rise = np.where((log_sizes_a < x1[0]) | (log_sizes_a > x1[-1]), np.inf, joint_profile).min(axis=1)
     p_value = float(stats.f.sf(rss_rise[-1], 1, df))
     rss_rise = rss_rise[:-1]
-    opens_upward = (
-        profile_a.rss_rise_beyond <= cutoff or profile_b.rss_rise_at_0 <= cutoff or math.isinf(profile_a.high)
+    is_high_open = (
+        profile_a.rss_rise_beyond <= cutoff or profile_b.base_rss_rise <= cutoff or math.isinf(profile_a.high)
     )
-    opens_down = profile_b.rss_rise_beyond <= cutoff or profile_a.rss_rise_at_0 <= cutoff or math.isinf(profile_b.high)
+    is_low_open = profile_b.rss_rise_beyond <= cutoff or profile_a.base_rss_rise <= cutoff or math.isinf(profile_b.high)
     inside = np.flatnonzero(rss_rise <= cutoff)
     if not len(inside):
         # No size of the profiles is within reach of one of them: what is known is how far off it lies.
         if math.isinf(profile_a.estimate):
-            return _quotient(profile_a.low, profile_b.high), math.inf, p_value
-        return 0.0, _quotient(profile_a.high, profile_b.low), p_value
+            return _divide_costs(profile_a.low, profile_b.high), math.inf, p_value
+        return 0.0, _divide_costs(profile_a.high, profile_b.low), p_value
     ends = [_end_ratio(logs, rss_rise, int(index), step, cutoff) for index, step in ((inside[0], -1), (inside[-1], 1))]
-    return (0.0 if opens_down else ends[0]), (math.inf if opens_upward else ends[1]), p_value
+    return (0.0 if is_low_open else ends[0]), (math.inf if is_high_open else ends[1]), p_value
 
 
 def _end_ratio(logs: Floats, rss_rise: Floats, inside_index: int, step: int, cutoff: float) -> float:
@@ -231,7 +231,7 @@ def _end_ratio(logs: Floats, rss_rise: Floats, inside_index: int, step: int, cut
 
 def _correlation(curve_a: tuple[FormFit, CurveData], curve_b: tuple[FormFit, CurveData], target: CurveTarget) -> float:
     """Of the logarithms of two data costs, by their derivatives with respect to the observed means."""
-    slopes = [_slope(fit, data, target) for fit, data in (curve_a, curve_b)]
+    slopes = [_differentiate_cost(fit, data, target) for fit, data in (curve_a, curve_b)]
     variances = [g @ fit.covariance @ g for g, (fit, _) in zip(slopes, (curve_a, curve_b), strict=True)]
     if not min(variances) > 0:
         return 0.0
@@ -239,37 +239,37 @@ def _correlation(curve_a: tuple[FormFit, CurveData], curve_b: tuple[FormFit, Cur
     return float(np.clip(covariance / math.sqrt(variances[0] * variances[1]), -MAX_CORRELATION, MAX_CORRELATION))
 
 
-def _slope(fit: FormFit, data: CurveData, target: CurveTarget) -> Floats:
+def _differentiate_cost(fit: FormFit, data: CurveData, target: CurveTarget) -> Floats:
     """Derivative of the log cost by the observed means, up to a positive factor, shape (m + 1,).
 
     The cost is where ``ceiling - drop h - level`` is zero, so that it rises where a coefficient lowers that.
     """
     s = fit.solutions
     beta, shape = s.beta[s.best_idx], s.shapes[s.best_idx]
-    surplus, base_to_ceiling = float(beta @ target.target_row() - target.value(data.chance)), float(beta[0])
-    room_at_target = np.array([min(max(surplus / base_to_ceiling, 0.0), 1.0) if base_to_ceiling > 0 else 0.0])
+    ceiling_surplus, base_to_ceiling = float(beta @ target.target_row() - target.value(data.chance)), float(beta[0])
+    room_at_target = np.array([min(max(ceiling_surplus / base_to_ceiling, 0.0), 1.0) if base_to_ceiling > 0 else 0.0])
     size = fit.form.size_at(room_at_target, shape[None]) if room_at_target[0] > 0 else np.array([np.inf])
     axes = range(2 if fit.form.n_parameters == 4 else 1)
-    shape_steps = [np.eye(2)[axis] * DERIVATIVE_STEP for axis in axes]
+    shape_increments = [np.eye(2)[axis] * DERIVATIVE_STEP for axis in axes]
 
     def shape_derivative(sizes: Floats, shape_step: Floats) -> Floats:
         room_plus, room_minus = (fit.form.room_left(sizes, (shape + sign * shape_step)[None])[0] for sign in (1, -1))
         return np.asarray(-base_to_ceiling * (room_plus - room_minus) / (2 * DERIVATIVE_STEP))
 
     m = len(data.sizes)
-    jacobian = np.zeros((m + 1, 3 + len(shape_steps)))
+    jacobian = np.zeros((m + 1, 3 + len(shape_increments)))
     jacobian[:m, 0] = -fit.form.room_left(data.sizes, shape[None])[0]
     jacobian[:m, 1], jacobian[m, 2] = 1.0, 1.0
-    for axis, shape_step in enumerate(shape_steps):
+    for axis, shape_step in enumerate(shape_increments):
         jacobian[:m, 3 + axis] = shape_derivative(data.sizes, shape_step)
     # Gauss-Newton: coefficients move by (J' V⁻¹ J)⁻¹ J' V⁻¹ per unit of the observed means.
     weighted = cho_solve(cho_factor(fit.covariance), jacobian)
     influence = np.linalg.pinv(jacobian.T @ weighted) @ weighted.T
     # Derivative of the condition ceiling - drop h - level by drop, ceiling, teacher and the shape.
-    target_gradient = np.zeros(3 + len(shape_steps))
+    target_gradient = np.zeros(3 + len(shape_increments))
     target_gradient[:3] = target.target_row() - np.array([room_at_target[0], 0.0, 0.0])
     if np.isfinite(size[0]) and size[0] > 0:
-        target_gradient[3:] = [shape_derivative(size, shape_step)[0] for shape_step in shape_steps]
+        target_gradient[3:] = [shape_derivative(size, shape_step)[0] for shape_step in shape_increments]
     return np.asarray(-target_gradient @ influence)
 
 
@@ -278,7 +278,7 @@ def _cross_covariance(curve_a: tuple[FormFit, CurveData], curve_b: tuple[FormFit
     (fit1, a), (fit2, b) = curve_a, curve_b
     _, i, j = np.intersect1d(a.clusters, b.clusters, assume_unique=True, return_indices=True)
     cross_covariance = np.zeros((len(a.means), len(b.means)))
-    if a.clusters_given and b.clusters_given:  # else equal codes are not known to mean equal items
+    if a.has_named_clusters and b.has_named_clusters:  # else equal codes are not known to mean equal items
         cross_covariance += a.influence[i].T @ b.influence[j]
     _, i, j = np.intersect1d(a.students, b.students, assume_unique=True, return_indices=True)
     has_seed_spread = (a.spread[i] > 0) & (b.spread[j] > 0)
@@ -290,6 +290,6 @@ def _cross_covariance(curve_a: tuple[FormFit, CurveData], curve_b: tuple[FormFit
     residuals = [(d.means[:-1] - fit.predict(d.sizes))[k] / d.spread[k] for fit, d, k in ((fit1, a, i), (fit2, b, j))]
     max_covariance = fit1.seed_sd * fit2.seed_sd
     seed_covariance = float(np.clip(residuals[0] @ residuals[1] / residual_df, -max_covariance, max_covariance))
-    nesting = np.sqrt(a.nesting[np.ix_(i, i)] * b.nesting[np.ix_(j, j)])
-    cross_covariance[np.ix_(i, j)] += seed_covariance * np.outer(a.spread[i], b.spread[j]) * nesting
+    seed_correlation = np.sqrt(a.seed_correlation[np.ix_(i, i)] * b.seed_correlation[np.ix_(j, j)])
+    cross_covariance[np.ix_(i, j)] += seed_covariance * np.outer(a.spread[i], b.spread[j]) * seed_correlation
     return cross_covariance

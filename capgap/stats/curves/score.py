@@ -14,7 +14,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import count_text
-from capgap.stats.curves.cost import extrapolation
+from capgap.stats.curves.cost import remark_extrapolation
 from capgap.stats.curves.data import CurveData
 from capgap.stats.curves.fit import CurveFit, FormFit
 from capgap.stats.curves.laws import LawUnion, describe_laws, find_horizon_refusal, profile_linear
@@ -125,7 +125,7 @@ def _score(fit: CurveFit, size: float, by_form: Any, *, is_prediction: bool) -> 
         conf_low=max(min(estimate.conf_low for estimate in estimates), data.bounds.low),
         conf_high=min(max(estimate.conf_high for estimate in estimates), data.bounds.high),
         form_estimates=tuple((f.form.name, e) for f, e in zip(fit.accepted_fits, estimates, strict=True)),
-        remarks=(*fit.remarks, *extrapolation("score", size, float(data.sizes.max())), *describe_laws(fit)),
+        remarks=(*fit.remarks, *remark_extrapolation("score", size, float(data.sizes.max())), *describe_laws(fit)),
     )
 
 

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError
 
 from capgap.schema.remarks import Reason, Remark, remark
-from capgap.stats.estimate import Estimate, RemarkCarrier, refused, t_estimate
+from capgap.stats.estimate import Estimate, RemarkedResult, refused, t_estimate
 from capgap.stats.mixed.coding import design_matrix
 from capgap.stats.mixed.formula import FormulaFactor
 from capgap.stats.mixed.inference import FixedEffectsInference
 from capgap.stats.mixed.margins import MarginalEffect
 from capgap.stats.mixed.model import MixedModel
-from capgap.stats.mixed.outcomes import first_rows
-from capgap.stats.mixed.terms import TOLERANCE, Population, rank, within_groups
+from capgap.stats.mixed.outcomes import find_first_rows
+from capgap.stats.mixed.terms import TOLERANCE, Population, rank, residualise
 
 Floats = NDArray[np.float64]
 _Estimator = Literal["mixed_model", "two_stage", "student_jackknife", "task_jackknife", "link_with_chance"]
@@ -31,7 +31,7 @@ _GAP_INTERCEPT_NAME = "(gap at the average student)"
 
 
 @dataclass(frozen=True)
-class AlternativeEstimate:
+class EffectByEstimator:
     """One effect by one estimator."""
 
     estimator: _Estimator
@@ -40,7 +40,7 @@ class AlternativeEstimate:
     """In score points; refused, with the reason, where the estimator gives none."""
 
 
-def population_of(estimator: str, population: Population) -> Population:
+def adapt_population(estimator: str, population: Population) -> Population:
     """Whom the interval of an estimator is about, where the mixed model's is about `population`.
 
     The gaps of students and leaving out students see what the tasks happen to be; leaving out tasks sees what the
@@ -52,14 +52,14 @@ def population_of(estimator: str, population: Population) -> Population:
 
 
 @dataclass(frozen=True)
-class EstimatorAgreement(RemarkCarrier):
+class EstimatorAgreement(RemarkedResult):
     """Whether the estimators of one difference of capabilities agree; its remark says what the verdict rests on."""
 
     effect: str
     """As of `MarginalEffect`."""
     where: str
     """Likewise."""
-    alternatives: tuple[AlternativeEstimate, ...]
+    alternatives: tuple[EffectByEstimator, ...]
     """The mixed model's estimate first."""
     verdict: _Verdict
     """``disagree``: opposite signs of which one is significant, or an estimate outside the mixed model's interval."""
@@ -77,7 +77,7 @@ class Jackknives:
     """Capability of each task, shape (K,)."""
 
 
-def two_stage(
+def fit_two_stage(
     model: MixedModel, scale: Literal["score", "logit"], conf_level: float
 ) -> dict[tuple[str, str], Estimate] | Remark:
     """Each student's gap between capabilities, then least squares on what the formula crosses with capability.
@@ -94,36 +94,36 @@ def two_stage(
         (effect, difference of capabilities) to its t interval with S - p degrees of freedom; or the reason why not.
     """
     predictors, outcomes = model.predictors, model.outcomes
-    if not predictors.has_capability:
+    if not predictors.compares_capability:
         return remark(Reason.ONE_CAPABILITY)
     nonempty = outcomes.weight > 0
     x, names, terms = design_matrix(predictors)
-    crossed = [t for t in predictors.formula.crossed_with(predictors.capability)]
-    columns = [j for j, t in enumerate(terms) if t == () or t in crossed]
-    demeaned, _ = within_groups(x[nonempty][:, columns], outcomes.student[nonempty], np.ones((int(nonempty.sum()), 1)))
+    crossed_terms = [t for t in predictors.formula.list_crossed_terms(predictors.capability)]
+    columns = [j for j, t in enumerate(terms) if t == () or t in crossed_terms]
+    demeaned, _ = residualise(x[nonempty][:, columns], outcomes.student[nonempty], np.ones((int(nonempty.sum()), 1)))
     if (np.linalg.norm(demeaned, axis=0) > TOLERANCE * np.linalg.norm(x[nonempty][:, columns], axis=0)).any():
         return remark(Reason.VARIES_WITHIN_STUDENTS)
     # One design row stands for each student: all of its rows are alike in these columns.
-    design = x[nonempty][first_rows(outcomes.student[nonempty], outcomes.n_students)][:, columns]
+    design = x[nonempty][find_first_rows(outcomes.student[nonempty], outcomes.n_students)][:, columns]
     estimates: dict[tuple[str, str], Estimate] = {}
     levels = predictors.capability_covariate.levels
-    for level, student_gap in zip(levels[1:], _student_gaps(model, scale), strict=True):
-        has_gap = np.isfinite(student_gap)
-        rows, n, p = design[has_gap], int(has_gap.sum()), len(columns)
+    for level, student_gap in zip(levels[1:], _compute_student_gaps(model, scale), strict=True):
+        has_student_gap = np.isfinite(student_gap)
+        rows, n, p = design[has_student_gap], int(has_student_gap.sum()), len(columns)
         if n <= p or rank(rows) < p:
             return remark(Reason.TOO_FEW_STUDENTS, n=n, n_coefficients=p)
         gram = np.linalg.inv(rows.T @ rows)
-        beta = gram @ (rows.T @ student_gap[has_gap])
-        residual = student_gap[has_gap] - rows @ beta
+        beta = gram @ (rows.T @ student_gap[has_student_gap])
+        residual = student_gap[has_student_gap] - rows @ beta
         error = np.sqrt(float(residual @ residual) / (n - p) * np.diag(gram))
         for k, j in enumerate(columns):
             method = f"two-stage: student gaps in {scale}s, least squares, t"
             key = names[j] if j else _GAP_INTERCEPT_NAME, f"{level} - {levels[0]}"
-            estimates[key] = _interval(beta[k], error[k], n - p, conf_level, model, method)
+            estimates[key] = _t_interval(beta[k], error[k], n - p, conf_level, model, method)
     return estimates
 
 
-def _student_gaps(model: MixedModel, scale: str) -> list[Floats]:
+def _compute_student_gaps(model: MixedModel, scale: str) -> list[Floats]:
     """Each later capability minus the first for every student, shape (S,); NaN for who lacks either."""
     outcomes, predictors = model.outcomes, model.predictors
     capability_codes = predictors.capability_covariate.values.astype(np.intp)
@@ -139,13 +139,13 @@ def _student_gaps(model: MixedModel, scale: str) -> list[Floats]:
             share, n_answered = y / np.maximum(n, 1.0), (n > 0).sum(axis=1)
             value = share.sum(axis=1) / np.maximum(n_answered, 1)
         else:
-            n_answered, hits = n.sum(axis=1), y.sum(axis=1)
-            value = np.log((hits + 0.5) / (n_answered - hits + 0.5))
+            n_answered, n_right = n.sum(axis=1), y.sum(axis=1)
+            value = np.log((n_right + 0.5) / (n_answered - n_right + 0.5))
         levels.append(np.where(n_answered > 0, value, np.nan))
     return [level - levels[0] for level in levels[1:]]
 
 
-def _interval(point: float, error: float, df: float, conf_level: float, model: MixedModel, method: str) -> Estimate:
+def _t_interval(point: float, error: float, df: float, conf_level: float, model: MixedModel, method: str) -> Estimate:
     basis: Any = {"n_items": model.outcomes.n_items, "n_clusters": model.outcomes.n_students, "method": method}
     if not error > 0 or df < 1:
         return refused(remark(Reason.NO_RESIDUAL), **basis)
@@ -157,7 +157,7 @@ def jackknives(model: MixedModel) -> Jackknives:
     laplace, transform, outcomes = model.laplace, model.transform, model.outcomes
     points = laplace.points()
     stratum = np.zeros(outcomes.n_tasks, dtype=np.intp)
-    if model.predictors.has_capability:
+    if model.predictors.compares_capability:
         nonempty = outcomes.weight > 0
         stratum[outcomes.task[nonempty]] = model.predictors.capability_covariate.values[nonempty].astype(np.intp)
 
@@ -168,9 +168,9 @@ def jackknives(model: MixedModel) -> Jackknives:
             return remark(Reason.NOT_SPARABLE, groups=left_out_units)
 
     n_blocks = len(points)
-    without_student = (laplace.fixed_step(laplace.leave_out_student(points, s)) for s in range(outcomes.n_students))
+    without_student = (laplace.beta_step(laplace.leave_out_student(points, s)) for s in range(outcomes.n_students))
     without_task = (
-        laplace.leave_out_task(k).fixed_step([points[j] for j in range(n_blocks) if j != k]) for k in range(n_blocks)
+        laplace.leave_out_task(k).beta_step([points[j] for j in range(n_blocks) if j != k]) for k in range(n_blocks)
     )
     return Jackknives(
         shift("students", without_student), _no_task_jackknife(model, stratum) or shift("tasks", without_task), stratum
@@ -203,29 +203,29 @@ def jackknife_estimates(
     """
     # Groupings within which the contrast has no information bound its degrees of freedom.
     df_limits = {
-        name: residual for name, residual, basis in inference.limits if _outside_span(contrast, basis, inference.norms)
+        name: residual for name, residual, basis in inference.limits if _leaves_span(contrast, basis, inference.norms)
     }
     counts = np.bincount(jackknife_shifts.stratum)
     results = []
-    for kind, coefficient_shifts, strata in (
+    for kind, leave_one_out_shifts, strata in (
         ("student", jackknife_shifts.student, np.zeros(model.outcomes.n_students, dtype=np.intp)),
         ("task", jackknife_shifts.task, jackknife_shifts.stratum),
     ):
         method = f"delete-one-{kind} jackknife, one Newton step at the fitted variances, t"
-        if isinstance(coefficient_shifts, Remark):
-            results.append(refused(coefficient_shifts, method=method))
+        if isinstance(leave_one_out_shifts, Remark):
+            results.append(refused(leave_one_out_shifts, method=method))
             continue
-        replicates, variance = coefficient_shifts @ contrast, 0.0
+        replicates, variance = leave_one_out_shifts @ contrast, 0.0
         for level in np.unique(strata):
             in_stratum = replicates[strata == level]
             variance += (len(in_stratum) - 1) / len(in_stratum) * float(((in_stratum - in_stratum.mean()) ** 2).sum())
-        rank_limits = [r for name, r in df_limits.items() if name.startswith(kind)]
-        df = min(rank_limits, default=(len(replicates) - 1) if kind == "student" else len(replicates) - len(counts))
-        results.append(_interval(point, math.sqrt(variance), df, conf_level, model, method))
+        residual_ranks = [r for name, r in df_limits.items() if name.startswith(kind)]
+        df = min(residual_ranks, default=(len(replicates) - 1) if kind == "student" else len(replicates) - len(counts))
+        results.append(_t_interval(point, math.sqrt(variance), df, conf_level, model, method))
     return results[0], results[1]
 
 
-def _outside_span(contrast: Floats, basis: Floats, norms: Floats) -> bool:
+def _leaves_span(contrast: Floats, basis: Floats, norms: Floats) -> bool:
     scaled = contrast[: len(norms)] / norms
     return bool(np.linalg.norm(scaled - basis.T @ (basis @ scaled)) > 1e-4 * np.linalg.norm(scaled))
 
@@ -242,25 +242,25 @@ def estimator_agreement(
 
     `link` holds the effects under a link with chance, or why there are none; None where chance is not in question.
     """
-    two_stage_estimates = two_stage(model, "score", conf_level)
+    two_stage_estimates = fit_two_stage(model, "score", conf_level)
     agreements = []
     for margin in effects:
         if not margin.contrast and margin.effect.split("[")[0] != str(FormulaFactor(model.predictors.capability)):
             continue
-        key = (margin.effect, margin.where) if margin.contrast else (_GAP_INTERCEPT_NAME, _levels(margin))
+        key = (margin.effect, margin.where) if margin.contrast else (_GAP_INTERCEPT_NAME, _extract_levels(margin))
         student_jackknife, task_jackknife = jackknife_estimates(
             margin.slope.beta, margin.estimate.estimate, jackknife_shifts, inference, model, conf_level
         )
         alternatives = [
-            AlternativeEstimate("mixed_model", margin.estimate),
-            AlternativeEstimate("two_stage", _estimate_or_refusal(two_stage_estimates, key)),
-            AlternativeEstimate("student_jackknife", student_jackknife),
-            AlternativeEstimate("task_jackknife", task_jackknife),
+            EffectByEstimator("mixed_model", margin.estimate),
+            EffectByEstimator("two_stage", _estimate_or_refusal(two_stage_estimates, key)),
+            EffectByEstimator("student_jackknife", student_jackknife),
+            EffectByEstimator("task_jackknife", task_jackknife),
         ]
         if link is not None:
             with_chance = _estimate_or_refusal(link, (margin.effect, margin.where))
-            alternatives.append(AlternativeEstimate("link_with_chance", with_chance))
-        verdict, why = _verdict(alternatives)
+            alternatives.append(EffectByEstimator("link_with_chance", with_chance))
+        verdict, why = _judge_agreement(alternatives)
         agreements.append(EstimatorAgreement(margin.effect, margin.where, tuple(alternatives), verdict, remarks=(why,)))
     return tuple(agreements)
 
@@ -272,24 +272,24 @@ def _estimate_or_refusal(estimates: Mapping[tuple[str, str], Estimate] | Remark,
     return estimates.get(key) or refused(remark(Reason.NO_SUCH_EFFECT))
 
 
-def _levels(margin: MarginalEffect) -> str:
+def _extract_levels(margin: MarginalEffect) -> str:
     return margin.effect.split("[", 1)[1].rstrip("]") if "[" in margin.effect else ""
 
 
-def _verdict(alternatives: Sequence[AlternativeEstimate]) -> tuple[_Verdict, Remark]:
+def _judge_agreement(alternatives: Sequence[EffectByEstimator]) -> tuple[_Verdict, Remark]:
     """Disagree: opposite signs of which one is significant, or an estimate outside the first estimator's interval."""
     ok_estimates = {a.estimator: a.estimate for a in alternatives if a.estimate.status == "ok"}
     if len(ok_estimates) < 2:
         return "not_judged", remark(Reason.ONE_ESTIMATOR)
     first_estimator = next(iter(ok_estimates))
-    significant = [name for name, e in ok_estimates.items() if e.conf_low > 0 or e.conf_high < 0]
+    significant_names = [name for name, e in ok_estimates.items() if e.conf_low > 0 or e.conf_high < 0]
     for name, e in ok_estimates.items():
-        for other in significant:
+        for other in significant_names:
             if e.estimate * ok_estimates[other].estimate < 0:
                 return "disagree", remark(Reason.OPPOSITE_SIGN, sure=other, other=name)
         if not ok_estimates[first_estimator].conf_low <= e.estimate <= ok_estimates[first_estimator].conf_high:
             return "disagree", remark(Reason.OUTSIDE_INTERVAL, other=name, first=first_estimator)
-    nonsignificant = [name for name in ok_estimates if name not in significant]
-    if significant and nonsignificant:
-        return "differ_in_certainty", remark(Reason.UNEQUAL_CERTAINTY, sure=significant, unsure=nonsignificant)
-    return "agree", remark(Reason.ALL_CLEAR_OF_ZERO if significant else Reason.NONE_CLEAR_OF_ZERO)
+    nonsignificant = [name for name in ok_estimates if name not in significant_names]
+    if significant_names and nonsignificant:
+        return "differ_in_certainty", remark(Reason.UNEQUAL_CERTAINTY, sure=significant_names, unsure=nonsignificant)
+    return "agree", remark(Reason.ALL_CLEAR_OF_ZERO if significant_names else Reason.NONE_CLEAR_OF_ZERO)

@@ -13,7 +13,7 @@ from scipy import special, stats
 
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.mixed.kernels import MAX_LOGIT, GridLogitKernel, LikelihoodPoint
-from capgap.stats.mixed.outcomes import MixedData
+from capgap.stats.mixed.outcomes import FitOutcomes
 from capgap.stats.multiplicity import holm
 
 Floats = NDArray[np.float64]
@@ -32,7 +32,7 @@ class ChanceLinkKernel(GridLogitKernel):
 
     def at(self, z: Floats, u: Floats) -> LikelihoodPoint:
         """See `TaskKernel`."""
-        mean, one_minus_mu, odds_of_right = self._rates(z, u)
+        mean, one_minus_mu, odds_of_right = self._compute_probabilities(z, u)
         p_right = self.chance + (1 - self.chance) * mean
         value = float(np.vdot(self._right, np.log(p_right)) + np.vdot(self._wrong, np.log(one_minus_mu)))
         value += float(self._wrong.sum(axis=0) @ np.log1p(-self.chance))
@@ -42,7 +42,7 @@ class ChanceLinkKernel(GridLogitKernel):
 
     def expected(self, point: LikelihoodPoint, z: Floats, u: Floats) -> LikelihoodPoint:
         """See `TaskKernel`."""
-        mean, _, odds_of_right = self._rates(z, u)
+        mean, _, odds_of_right = self._compute_probabilities(z, u)
         weights = (self._right + self._wrong) * mean * odds_of_right
         return replace(point, item_weight=weights.sum(axis=0), weights=weights, coupling=weights.T)
 
@@ -53,31 +53,31 @@ class ChanceLinkKernel(GridLogitKernel):
         weighted_covariance = covariance @ point.weights
         v = np.einsum("si,si->i", point.weights, weighted_covariance)
         variance = np.diag(covariance)[:, None] - 2.0 * shrink * weighted_covariance + shrink + shrink**2 * v
-        mean, one_minus_mu, r = self._rates(z, u)
+        mean, one_minus_mu, r = self._compute_probabilities(z, u)
         spread, slope = mean * one_minus_mu, r * (1 - 2 * mean - r)
         # Slope of W in the logit: of right answers by r and its slope, of wrong ones as in the plain logit.
-        steeper = self._right * (slope * (r + 2 * mean - 1) + r * (slope + 2 * spread))
-        steeper += self._wrong * spread * (one_minus_mu - mean)
-        q = -0.5 * steeper * variance
+        weight_slope = self._right * (slope * (r + 2 * mean - 1) + r * (slope + 2 * spread))
+        weight_slope += self._wrong * spread * (one_minus_mu - mean)
+        q = -0.5 * weight_slope * variance
         return q.sum(axis=0), q.sum(axis=1), v
 
     def without(self, point: LikelihoodPoint, z: Floats, u: Floats, student: int) -> LikelihoodPoint:
         """See `TaskKernel`."""
-        mean, _, r = self._rates(z[[student]], u)
+        mean, _, r = self._compute_probabilities(z[[student]], u)
         student_score = self._right[student] * r[0] - self._wrong[student] * mean[0]
         weights, score = point.weights.copy(), point.score.copy()
         weights[student] = score[student] = 0.0
         items = point.item_score - student_score
         return LikelihoodPoint(np.nan, items, score, point.item_weight - point.weights[student], weights, weights.T)
 
-    def _rates(self, z: Floats, u: Floats) -> tuple[Floats, Floats, Floats]:
+    def _compute_probabilities(self, z: Floats, u: Floats) -> tuple[Floats, Floats, Floats]:
         """Of every outcome: mu = expit(eta), 1 - mu, and r = p' / p, the slope of a right answer's log-probability."""
         eta = np.clip(z, -MAX_LOGIT, MAX_LOGIT)[:, None] + np.clip(u, -MAX_LOGIT, MAX_LOGIT)
         mean, one_minus_mu = special.expit(eta), special.expit(-eta)
         return mean, one_minus_mu, (1 - self.chance) * one_minus_mu * (mean / (self.chance + (1 - self.chance) * mean))
 
 
-def cell_chances(outcomes: MixedData) -> Floats:
+def cell_chances(outcomes: FitOutcomes) -> Floats:
     """The mean chance of the outcomes of each design row, shape (D,); zero where chances are unknown."""
     if outcomes.chance is None or outcomes.grid is None:
         return np.zeros(len(outcomes.weight))
@@ -88,7 +88,7 @@ def cell_chances(outcomes: MixedData) -> Floats:
     return np.concatenate(means)
 
 
-def chance_refusal(outcomes: MixedData) -> Remark | None:
+def chance_refusal(outcomes: FitOutcomes) -> Remark | None:
     """Why a link with chance cannot be fitted; None where it can.
 
     Notes

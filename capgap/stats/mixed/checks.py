@@ -8,18 +8,18 @@ from scipy.optimize import linprog
 
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.mixed.model import MixedModel
-from capgap.stats.mixed.outcomes import MixedData
+from capgap.stats.mixed.outcomes import FitOutcomes
 from capgap.stats.mixed.terms import TOLERANCE, rank
 
-__all__ = ["cautions", "outcomes_refusal", "separation_refusal"]
+__all__ = ["list_model_cautions", "outcomes_refusal", "separation_refusal"]
 
 Floats = NDArray[np.float64]
 
-FEW_ANSWERS = 6
+FEW_ANSWERS_PER_ITEM = 6
 """Below so many answers per item the Laplace approximation attenuates coefficients visibly."""
 
 
-def outcomes_refusal(outcomes: MixedData) -> Remark | None:
+def outcomes_refusal(outcomes: FitOutcomes) -> Remark | None:
     """Why no logistic model can be fitted at all; None where one can."""
     n_right, total = float(outcomes.successes.sum()), float(outcomes.weight.sum())
     if not total:
@@ -56,33 +56,33 @@ def separation_refusal(design: Floats, successes: Floats, weight: Floats, names:
     sign = np.where(mixed_rows, 0.0, np.where(share == 1, 1.0, -1.0))
     rows = np.unique(np.column_stack([x / scale, sign]).round(12), axis=0)
     x, sign = rows[:, :-1], rows[:, -1]
-    pure_patterns, mixed_patterns = sign != 0, sign == 0
+    is_pure_pattern, mixed_patterns = sign != 0, sign == 0
     # A pattern with right rows and wrong rows is mixed, whatever each row is.
-    signed_design = x[pure_patterns] * sign[pure_patterns, None]
+    outcome_signed_design = x[is_pure_pattern] * sign[is_pure_pattern, None]
     optimum = linprog(
-        -signed_design.sum(axis=0),
-        A_ub=-signed_design,
-        b_ub=np.zeros(len(signed_design)),
+        -outcome_signed_design.sum(axis=0),
+        A_ub=-outcome_signed_design,
+        b_ub=np.zeros(len(outcome_signed_design)),
         A_eq=x[mixed_patterns] if mixed_patterns.any() else None,
         b_eq=np.zeros(int(mixed_patterns.sum())) if mixed_patterns.any() else None,
         bounds=(-1, 1),
         method="highs",
     )
-    if not optimum.success or optimum.x is None or (signed_design @ optimum.x).sum() <= 1e-6:
+    if not optimum.success or optimum.x is None or (outcome_signed_design @ optimum.x).sum() <= 1e-6:
         return None
-    separating_names = [name for name, d in zip(names, optimum.x, strict=True) if abs(d) > TOLERANCE]
-    return remark(Reason.SEPARATION, names=separating_names)
+    separating_coefficients = [name for name, d in zip(names, optimum.x, strict=True) if abs(d) > TOLERANCE]
+    return remark(Reason.SEPARATION, names=separating_coefficients)
 
 
-def cautions(model: MixedModel) -> Iterator[Remark]:
+def list_model_cautions(model: MixedModel) -> Iterator[Remark]:
     """Remarks on designs whose numbers need care."""
     outcomes = model.outcomes
     yield from outcomes.remarks
-    if outcomes.answers_per_item < FEW_ANSWERS:
-        yield remark(Reason.FEW_ANSWERS_PER_ITEM, n=outcomes.answers_per_item, least=FEW_ANSWERS)
-    for name, aliased_names in model.aliased_by_estimated.items():
+    if outcomes.answers_per_item < FEW_ANSWERS_PER_ITEM:
+        yield remark(Reason.FEW_ANSWERS_PER_ITEM, n=outcomes.answers_per_item, least=FEW_ANSWERS_PER_ITEM)
+    for name, aliased_names in model.aliases_by_column.items():
         yield remark(Reason.STANDS_FOR, name=name, others=aliased_names)
     outcomes_per_student = np.bincount(outcomes.student, outcomes.weight, outcomes.n_students)
-    sparse = np.flatnonzero(outcomes_per_student < 0.5 * np.median(outcomes_per_student))
-    if len(sparse):
-        yield remark(Reason.SPARSE_STUDENTS, students=[outcomes.student_names[s] for s in sparse])
+    sparse_students = np.flatnonzero(outcomes_per_student < 0.5 * np.median(outcomes_per_student))
+    if len(sparse_students):
+        yield remark(Reason.SPARSE_STUDENTS, students=[outcomes.student_names[s] for s in sparse_students])

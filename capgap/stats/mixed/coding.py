@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capgap.errors import EstimationError, suggestion
-from capgap.stats.mixed.formula import Formula, FormulaFactor, Term
+from capgap.stats.mixed.formula import Formula, FormulaFactor, FormulaTerm
 
 __all__ = ["DesignCoding", "CodedCovariate", "code_covariates", "design_matrix", "slope_columns"]
 
@@ -69,7 +69,7 @@ class DesignCoding:
     rows: int
 
     @property
-    def has_capability(self) -> bool:
+    def compares_capability(self) -> bool:
         """Whether the formula asks for capabilities and the data have more than one."""
         covariate = self.covariates.get(FormulaFactor(self.capability))
         return covariate is not None and not covariate.constant
@@ -113,15 +113,15 @@ def code_covariates(
         if factor.column not in columns:
             hint = suggestion(factor.column, columns)
             raise EstimationError(f"formula {formula.text!r}: no column {factor.column!r} in the data.{hint}")
-        covariates[factor] = _covariate(factor, columns[factor.column], weight, student, factor.column == capability)
+        covariates[factor] = _code_factor(factor, columns[factor.column], weight, student, factor.column == capability)
     return DesignCoding(formula, covariates, capability, len(weight))
 
 
-def _covariate(
-    factor: FormulaFactor, raw: NDArray[np.generic], weight: Floats, student: NDArray[np.intp], categorical: bool
+def _code_factor(
+    factor: FormulaFactor, raw: NDArray[np.generic], weight: Floats, student: NDArray[np.intp], is_categorical: bool
 ) -> CodedCovariate:
     nonempty = weight > 0
-    if categorical or raw.dtype.kind not in "iuf":
+    if is_categorical or raw.dtype.kind not in "iuf":
         if factor.log:
             raise EstimationError(f"{factor}: a logarithm needs numbers, column {factor.column!r} holds words.")
         texts = raw.astype(str)
@@ -153,11 +153,11 @@ def _mean_of_students(values: Floats, weight: Floats, student: NDArray[np.intp])
     return float((np.bincount(student, weight * values)[seen] / trials[seen]).mean())
 
 
-def design_matrix(predictors: DesignCoding) -> tuple[Floats, tuple[str, ...], tuple[Term, ...]]:
+def design_matrix(predictors: DesignCoding) -> tuple[Floats, tuple[str, ...], tuple[FormulaTerm, ...]]:
     """The fixed design, intercept first, with the name and the term of each column; shape (rows, p)."""
     rows = predictors.rows
     blocks, names = [np.ones((rows, 1))], ["(Intercept)"]
-    terms: list[Term] = [()]
+    terms: list[FormulaTerm] = [()]
     for term in predictors.formula.terms:
         block = np.ones((rows, 1))
         labels: tuple[str, ...] = ("",)
@@ -172,7 +172,7 @@ def design_matrix(predictors: DesignCoding) -> tuple[Floats, tuple[str, ...], tu
     return np.hstack(blocks), tuple(names), tuple(terms)
 
 
-def slope_columns(predictors: DesignCoding, term: Term) -> Floats:
+def slope_columns(predictors: DesignCoding, term: FormulaTerm) -> Floats:
     """Columns of a random slope along `term`, shape (rows, m); they share one variance."""
     columns = [predictors.covariates[predictor].random_columns() for predictor in term]
     return reduce(lambda a, b: (a[:, :, None] * b[:, None, :]).reshape(predictors.rows, -1), columns)

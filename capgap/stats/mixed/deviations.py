@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from capgap.schema.remarks import Reason, remark
 from capgap.stats.estimate import Estimate, t_critical
-from capgap.stats.mixed.inference import MAX_THETA, MIN_THETA, ZERO_THETA, FixedEffectsInference, RemlOptimum, optimise
+from capgap.stats.mixed.inference import MAX_THETA, MIN_THETA, ZERO_THETA, FixedEffectsInference, RemlOptimum, fit_theta
 from capgap.stats.mixed.model import MixedModel
 
 __all__ = ["standard_deviations"]
 
 Floats = NDArray[np.float64]
 
-MAX_WALD_ERROR = 0.25
+MAX_WALD_STD_ERROR = 0.25
 """A log sigma less certain than this gets its interval from the likelihood itself."""
 ZERO_CHECK_ERROR = 0.1
 """A log sigma more certain than this is five standard errors of its variance away from zero."""
@@ -36,18 +36,18 @@ def standard_deviations(
 ) -> dict[str, Estimate]:
     """Each sigma, per unit of its covariate, with its interval; the objective is left at the optimum."""
     deviations, z = {}, t_critical(math.inf, conf_level)
-    profile_limits = _ProfileEnds(model, inference, optimum, z * z / 2)
+    sigma_profile = _SigmaProfile(model, inference, optimum, z * z / 2)
     errors = dict(zip(inference.curvature.free.tolist(), np.sqrt(np.diag(inference.curvature.inverse)), strict=True))
     for g, term in enumerate(model.plan.random):
         log_sigma, error = float(optimum.theta[g]), float(errors.get(g, math.inf))
         is_at_boundary = log_sigma < ZERO_THETA
         # Zero needs a look only where sigma is within reach of it.
-        zero = is_at_boundary or (error > ZERO_CHECK_ERROR and profile_limits.holds_zero(g))
-        if error < MAX_WALD_ERROR and not zero:
+        zero = is_at_boundary or (error > ZERO_CHECK_ERROR and sigma_profile.holds_zero(g))
+        if error < MAX_WALD_STD_ERROR and not zero:
             low, high = log_sigma - z * error, log_sigma + z * error
             method = f"{model.laplace.method}, Wald on log sigma"
         else:
-            low, high = (MIN_THETA if zero else profile_limits.lower(g)), profile_limits.upper(g)
+            low, high = (MIN_THETA if zero else sigma_profile.lower(g)), sigma_profile.upper(g)
             method = f"{model.laplace.method}, likelihood ratio"
         sigma = math.exp(log_sigma) / term.scale
         deviations[term.name] = Estimate(
@@ -64,7 +64,7 @@ def standard_deviations(
     return deviations
 
 
-class _ProfileEnds:
+class _SigmaProfile:
     """Where the objective, highest over the other variances, has fallen by `fall`."""
 
     def __init__(self, model: MixedModel, inference: FixedEffectsInference, optimum: RemlOptimum, max_drop: float):
@@ -76,13 +76,13 @@ class _ProfileEnds:
         """Whether no variance at all is within the interval."""
         trial = self.theta.copy()
         trial[g] = MIN_THETA
-        shortfall = self.top - self.laplace.value(trial) - self.fall
-        if shortfall <= 0 or shortfall > MAX_REFIT_SHORTFALL:
-            return shortfall <= 0
+        objective_shortfall = self.top - self.laplace.value(trial) - self.fall
+        if objective_shortfall <= 0 or objective_shortfall > MAX_REFIT_SHORTFALL:
+            return objective_shortfall <= 0
         # Refitted from above zero: variances at the bound would have no slope to leave it by.
         trial = np.maximum(trial, RESTART_LOG_SIGMA)
         trial[g] = MIN_THETA
-        return self.top - optimise(self.laplace, trial, held_index=g).evaluation.value <= self.fall
+        return self.top - fit_theta(self.laplace, trial, held_index=g).evaluation.value <= self.fall
 
     def lower(self, g: int) -> float:
         """The lower end, where zero is not in the interval."""

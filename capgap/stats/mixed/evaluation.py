@@ -27,7 +27,7 @@ class UnknownsLayout:
     item: int | None
 
     @property
-    def n_fixed(self) -> int:
+    def n_fixed_effects(self) -> int:
         """Fixed effects."""
         return int((self.core < 0).sum())
 
@@ -44,12 +44,12 @@ class ConditionalMode(NamedTuple):
     item: Floats
     """Shape (I,), block after block."""
 
-    def after_step(self, step: "ConditionalMode", size: float) -> "ConditionalMode":
+    def take_step(self, step: "ConditionalMode", size: float) -> "ConditionalMode":
         """The unknowns after a step of the given size."""
         return ConditionalMode(*(a + size * b for a, b in zip(self, step, strict=True)))
 
 
-class SigmaScale(NamedTuple):
+class SigmaByUnknown(NamedTuple):
     """The sigma of each unknown; zero where a model has no such term."""
 
     core: Floats

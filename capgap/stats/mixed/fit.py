@@ -12,16 +12,16 @@ from numpy.typing import ArrayLike, NDArray
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.estimate import Estimate, refused
-from capgap.stats.mixed.alternative_estimators import EstimatorAgreement, estimator_agreement, jackknives, two_stage
+from capgap.stats.mixed.alternative_estimators import EstimatorAgreement, estimator_agreement, fit_two_stage, jackknives
 from capgap.stats.mixed.chance import chance_refusal
-from capgap.stats.mixed.checks import cautions, outcomes_refusal, separation_refusal
+from capgap.stats.mixed.checks import list_model_cautions, outcomes_refusal, separation_refusal
 from capgap.stats.mixed.coding import DesignCoding, code_covariates
 from capgap.stats.mixed.deviations import standard_deviations
 from capgap.stats.mixed.formula import Formula, parse_formula
-from capgap.stats.mixed.inference import RemlOptimum, infer_fixed_effects, optimise, starts
+from capgap.stats.mixed.inference import RemlOptimum, fit_theta, infer_fixed_effects, starts
 from capgap.stats.mixed.margins import marginal_effects as average_effects
 from capgap.stats.mixed.model import MixedModel, build_model
-from capgap.stats.mixed.outcomes import MixedData, NotEstimable, OutcomeGrid, Path, from_columns, from_grid
+from capgap.stats.mixed.outcomes import FitOutcomes, NotEstimable, OutcomeGrid, Path, convert_columns, convert_grid
 from capgap.stats.mixed.result import MixedFit
 from capgap.stats.mixed.terms import Population, StudentPopulation
 
@@ -118,7 +118,7 @@ def fit_mixed(
     parsed = parse_formula(formula)
     names = tuple(dict.fromkeys([*parsed.columns, base]))
     try:
-        outcomes = _outcomes(parsed, data, names, (student, item, task), (trials, chance), path)
+        outcomes = _build_outcomes(parsed, data, names, (student, item, task), (trials, chance), path)
         refusal = outcomes_refusal(outcomes) or (chance_refusal(outcomes) if link == "chance" else None)
         if refusal:
             raise NotEstimable(refusal)
@@ -130,15 +130,15 @@ def fit_mixed(
         split = separation_refusal(model.design[:, : model.n_estimated], outcomes.successes, outcomes.weight, estimated)
         if split:
             raise NotEstimable(split)
-        optimum = optimise(model.laplace, starts(model))
+        optimum = fit_theta(model.laplace, starts(model))
         if not math.isfinite(optimum.evaluation.value):
             raise NotEstimable(remark(Reason.NOT_IDENTIFIED))
     except NotEstimable as unfit:
         terms = (":".join(map(str, term)) or "(Intercept)" for term in ((), *parsed.terms))
         coefficients = dict.fromkeys(terms, refused(unfit.remark))
         return MixedFit(formula, "refused", coefficients=coefficients, conf_level=conf_level, remarks=(unfit.remark,))
-    fit = _result(parsed, model, optimum, alternatives or bool(margins), conf_level)
-    return _add_other_estimators(fit, model, request) if alternatives else fit
+    fit = _build_fit(parsed, model, optimum, alternatives or bool(margins), conf_level)
+    return _compare_estimators(fit, model, request) if alternatives else fit
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class _FitRequest:
     task_slopes: bool
     restricted: bool
 
-    def model(self, outcomes: MixedData, *, chance: bool) -> MixedModel:
+    def model(self, outcomes: FitOutcomes, *, chance: bool) -> MixedModel:
         return build_model(outcomes, self.predictors, self.base, self.tasks, self.task_slopes, self.restricted, chance)
 
 
@@ -166,19 +166,19 @@ def _check_arguments(tasks: str, path: str, link: str, conf_level: float) -> Non
         raise EstimationError(f"conf_level: expected a number between 0 and 1, found {conf_level!r}.")
 
 
-def _outcomes(
+def _build_outcomes(
     formula: Formula,
     data: Mapping[str, ArrayLike] | pd.DataFrame | OutcomeGrid,
     names: tuple[str, ...],
     unit_columns: tuple[str, str, str],
     numbers: tuple[str | None, str | None],
     path: Path,
-) -> MixedData:
+) -> FitOutcomes:
     """Blocks of outcomes; `unit_columns` names student, item and task, `numbers` trials and chance."""
     if isinstance(data, OutcomeGrid):
         if path == "sparse":
             raise EstimationError("path='sparse' needs columns, found an OutcomeGrid.")
-        return from_grid(data, names)
+        return convert_grid(data, names)
     student, item, task = unit_columns
     columns = {str(name): np.asarray(values) for name, values in data.items()}
     base = names[-1]
@@ -188,7 +188,7 @@ def _outcomes(
             # A student whose base is not known shares it with nobody.
             unknown_base_labels = np.char.add("base of ", columns[student].astype(str))
             columns[base] = np.where(unknown, unknown_base_labels, columns[base].astype(str))
-    return from_columns(
+    return convert_columns(
         columns,
         score=formula.response,
         covariates=names,
@@ -201,27 +201,27 @@ def _outcomes(
     )
 
 
-def _result(formula: Formula, model: MixedModel, optimum: RemlOptimum, effects: bool, conf_level: float) -> MixedFit:
+def _build_fit(formula: Formula, model: MixedModel, optimum: RemlOptimum, effects: bool, conf_level: float) -> MixedFit:
     """The numbers of an optimum: coefficients, standard deviations, margins, and what qualifies them."""
     optimum, inference = infer_fixed_effects(model, optimum)
     estimated = tuple(model.names[j] for j in model.estimated)
     guesses = (remark(Reason.GUESSES_COUNT_AS_ABILITY),) if model.ignores_guessing else ()
     coefficients = {}
     for name in model.names:
-        if name in model.aliased:
-            coefficients[name] = refused(model.aliased[name])
+        if name in model.alias_remarks:
+            coefficients[name] = refused(model.alias_remarks[name])
             continue
         contrast = np.eye(len(inference.beta))[estimated.index(name)]
-        aliased_names = model.aliased_by_estimated.get(name)
+        aliased_names = model.aliases_by_column.get(name)
         alias_remarks = (remark(Reason.STANDS_FOR, name=name, others=aliased_names),) if aliased_names else ()
         coefficients[name] = inference.estimate(contrast, conf_level=conf_level).noting(*alias_remarks, *guesses)
-    outcomes, remarks = model.outcomes, list(cautions(model))
+    outcomes, remarks = model.outcomes, list(list_model_cautions(model))
     if optimum.problem:
         remarks.append(optimum.problem)
     if not inference.curvature.is_concave:
         remarks.append(remark(Reason.FLAT_LIKELIHOOD))
-    one_base = [t for t in model.plan.left_out if t.reason == Reason.ONE_BASE]
-    remarks.extend(base_remark for term in one_base for base_remark in term.remarks)
+    one_base_terms = [t for t in model.plan.left_out if t.reason == Reason.ONE_BASE]
+    remarks.extend(base_remark for term in one_base_terms for base_remark in term.remarks)
     return MixedFit(
         formula=formula.text,
         status="ok",
@@ -229,31 +229,31 @@ def _result(formula: Formula, model: MixedModel, optimum: RemlOptimum, effects: 
         coefficients=coefficients,
         standard_deviations=standard_deviations(model, inference, optimum, conf_level),
         left_out=model.plan.left_out,
-        population=_population(model),
+        population=_find_population(model),
         converged=optimum.problem is None and inference.curvature.is_concave,
         n_students=outcomes.n_students,
         n_tasks=outcomes.n_tasks,
         n_items=outcomes.n_items,
         n_outcomes=outcomes.n_outcomes,
         path=model.path,
-        criterion=optimum.evaluation.value + model.log_volume,
-        centres={c.name: c.centre for c in model.predictors.covariates.values() if not c.levels},
+        criterion=optimum.evaluation.value + model.log_jacobian,
+        covariate_centres={c.name: c.centre for c in model.predictors.covariates.values() if not c.levels},
         conf_level=conf_level,
-        _names=estimated,
+        _coefficient_names=estimated,
         margins=average_effects(model, inference, conf_level) if effects else (),
         _beta_inference=inference,
     )
 
 
-def _add_other_estimators(fit: MixedFit, model: MixedModel, request: _FitRequest) -> MixedFit:
+def _compare_estimators(fit: MixedFit, model: MixedModel, request: _FitRequest) -> MixedFit:
     """The fit with alternative estimates of its numbers; the objective must stand at its optimum."""
-    logits = two_stage(model, "logit", fit.conf_level)
+    logits = fit_two_stage(model, "logit", fit.conf_level)
     agreement: tuple[EstimatorAgreement, ...] = ()
     if fit.margins and fit._beta_inference is not None:
         jackknife_shifts = jackknives(model)  # before another model is fitted to the same outcomes
         link = _link_with_chance(fit, model, request)
         agreement = estimator_agreement(model, fit._beta_inference, fit.margins, jackknife_shifts, link, fit.conf_level)
-    return replace(fit, two_stage={} if isinstance(logits, Remark) else logits, agreement=agreement)
+    return replace(fit, two_stage_estimates={} if isinstance(logits, Remark) else logits, agreement=agreement)
 
 
 def _link_with_chance(
@@ -268,7 +268,7 @@ def _link_with_chance(
     if refusal := chance_refusal(outcomes):
         return refusal
     other = request.model(outcomes, chance=True)
-    optimum, inference = infer_fixed_effects(other, optimise(other.laplace, starts(other)))
+    optimum, inference = infer_fixed_effects(other, fit_theta(other.laplace, starts(other)))
     if not math.isfinite(optimum.evaluation.value) or optimum.problem:
         return (optimum.problem or remark(Reason.NO_MAXIMUM)).of("link with chance")
     method = f"average marginal effect, {other.laplace.method}"
@@ -276,7 +276,7 @@ def _link_with_chance(
     return {(e.effect, e.where): replace(e.estimate, method=method) for e in effects}
 
 
-def _population(model: MixedModel) -> Population:
+def _find_population(model: MixedModel) -> Population:
     """Whom the intervals are about; without random students, or bases, their variance is not in them."""
     random_term_kinds = {t.kind for t in model.plan.random}
     students: StudentPopulation = "these_recipes" if "student" in random_term_kinds else "these_checkpoints"

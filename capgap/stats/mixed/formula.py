@@ -11,11 +11,11 @@ from capgap.errors import EstimationError
 
 __all__ = ["FormulaFactor", "Formula", "parse_formula"]
 
-MAX_LENGTH = 500
+MAX_FORMULA_CHARS = 500
 MAX_COVARIATES = 8
 MAX_FORMULA_POWER = 3
 
-_WORD = re.compile(r"\s*(log(?=\s*\()|[A-Za-z_]\w*|\d+(?:\.\d+)?|\*\*|[~+\-*:/^()])")
+_FORMULA_TOKEN = re.compile(r"\s*(log(?=\s*\()|[A-Za-z_]\w*|\d+(?:\.\d+)?|\*\*|[~+\-*:/^()])")
 _LOG = re.compile(r"log\(\s*(?:(\d+(?:\.\d+)?)\s*\+\s*)?([A-Za-z_]\w*)(?:\s*\+\s*(\d+(?:\.\d+)?))?\s*\)")
 _HINT = (
     "expected names, log(name), log(1 + name), 1 and the operators ~ + - * : / ** ( ), "
@@ -39,7 +39,7 @@ class FormulaFactor:
         return f"log({log_argument})" if self.log else self.column
 
 
-Term = tuple[FormulaFactor, ...]
+FormulaTerm = tuple[FormulaFactor, ...]
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class Formula:
 
     text: str
     response: str
-    terms: tuple[Term, ...]
+    terms: tuple[FormulaTerm, ...]
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Covariates, each once, in the order of their first appearance."""
         return tuple(dict.fromkeys(predictor.column for term in self.terms for predictor in term))
 
-    def crossed_with(self, column: str) -> tuple[Term, ...]:
+    def list_crossed_terms(self, column: str) -> tuple[FormulaTerm, ...]:
         """What is crossed with `column`: the rest of every term that it stands in, lower orders first."""
         crossed = (tuple(f for f in t if f.column != column) for t in self.terms if any(f.column == column for f in t))
         return tuple(dict.fromkeys(term for term in crossed if term))
@@ -88,11 +88,11 @@ def parse_formula(text: str) -> Formula:
         raise EstimationError(f"formula {text!r}: {error_line} {_HINT}") from None
     if len(lhs) != 1 or not re.fullmatch(r"[A-Za-z_]\w*", str(lhs[0])):
         raise EstimationError(f"formula {text!r}: expected one name on the left of ~, found {len(lhs)} terms; {_HINT}")
-    expressions = [[parsed_factor.expr for parsed_factor in term.factors] for term in rhs]
-    if ["1"] not in expressions:
+    term_expressions = [[parsed_factor.expr for parsed_factor in term.factors] for term in rhs]
+    if ["1"] not in term_expressions:
         raise EstimationError(f"formula {text!r} removes the intercept; the random terms are deviations from it.")
-    factors = [[_parse_factor(e, text) for e in term] for term in expressions if term != ["1"]]
-    terms = dict.fromkeys(tuple(sorted(set(term), key=lambda f: (_first_position(f, text), f))) for term in factors)
+    factors = [[_parse_factor(e, text) for e in term] for term in term_expressions if term != ["1"]]
+    terms = dict.fromkeys(tuple(sorted(set(term), key=lambda f: (_find_in_formula(f, text), f))) for term in factors)
     response = str(lhs[0])
     formula = Formula(text, response, tuple(sorted(terms, key=len)))
     if response in formula.columns:
@@ -100,9 +100,9 @@ def parse_formula(text: str) -> Formula:
     # Marginality: every interaction with all of its parts, else coefficients would hang on the coding.
     for term in formula.terms:
         for k in range(len(term)):
-            lower_term = term[:k] + term[k + 1 :]
-            if lower_term and lower_term not in terms:
-                interaction, missing = (":".join(map(str, t)) for t in (term, lower_term))
+            lower_order_term = term[:k] + term[k + 1 :]
+            if lower_order_term and lower_order_term not in terms:
+                interaction, missing = (":".join(map(str, t)) for t in (term, lower_order_term))
                 raise EstimationError(
                     f"formula {text!r}: {interaction} stands without {missing}; write a * b for a + b + a:b."
                 )
@@ -111,11 +111,11 @@ def parse_formula(text: str) -> Formula:
 
 def _check_words(text: str) -> None:
     """Refuse anything that is not a word of a formula, before the parser sees it."""
-    if not isinstance(text, str) or len(text) > MAX_LENGTH:
-        raise EstimationError(f"a formula is a text of at most {MAX_LENGTH} characters; {_HINT}")
+    if not isinstance(text, str) or len(text) > MAX_FORMULA_CHARS:
+        raise EstimationError(f"a formula is a text of at most {MAX_FORMULA_CHARS} characters; {_HINT}")
     position, words = 0, []
     while position < len(text.rstrip()):
-        match = _WORD.match(text, position)
+        match = _FORMULA_TOKEN.match(text, position)
         if not match:
             raise EstimationError(f"formula {text!r}: cannot use {text[position:].strip()[:20]!r}; {_HINT}")
         words.append(match[1])
@@ -141,7 +141,7 @@ def _parse_factor(expression: str, text: str) -> FormulaFactor:
     raise EstimationError(f"formula {text!r}: cannot use {expression!r}; {_HINT}")
 
 
-def _first_position(predictor: FormulaFactor, text: str) -> int:
+def _find_in_formula(predictor: FormulaFactor, text: str) -> int:
     """Where a factor's column first stands in the formula."""
     match = re.search(rf"\b{predictor.column}\b", text)
     return match.start() if match else len(text)

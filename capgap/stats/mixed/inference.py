@@ -14,7 +14,7 @@ from capgap.stats.mixed.laplace import LaplaceLikelihood
 from capgap.stats.mixed.model import MixedModel
 from capgap.stats.mixed.terms import TOLERANCE
 
-__all__ = ["RemlCurvature", "FixedEffectsInference", "RemlOptimum", "infer_fixed_effects", "optimise"]
+__all__ = ["RemlCurvature", "FixedEffectsInference", "RemlOptimum", "infer_fixed_effects", "fit_theta"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -41,7 +41,7 @@ class RemlOptimum:
     """Why the search did not converge; None where it did."""
 
 
-def optimise(laplace: LaplaceLikelihood, start: Floats, *, held_index: int | None = None) -> RemlOptimum:
+def fit_theta(laplace: LaplaceLikelihood, start: Floats, *, held_index: int | None = None) -> RemlOptimum:
     """L-BFGS in units of each log sigma's approximate standard error, which makes the first steps Newton-like.
 
     `held_index` is one variance that stays where it begins.
@@ -86,14 +86,14 @@ def optimise(laplace: LaplaceLikelihood, start: Floats, *, held_index: int | Non
 
 def refine_optimum(laplace: LaplaceLikelihood, optimum: RemlOptimum, curvature: "RemlCurvature") -> RemlOptimum:
     """Newton steps in the variances that are not zero, with the curvature that is known by now."""
-    free_sigmas, best_evaluation = curvature.free, optimum.evaluation
+    free_term_idx, best_evaluation = curvature.free, optimum.evaluation
     for _ in range(3):
-        step = curvature.inverse @ best_evaluation.gradient[free_sigmas]
-        distance = math.sqrt(max(float(step @ best_evaluation.gradient[free_sigmas]), 0.0))
+        step = curvature.inverse @ best_evaluation.gradient[free_term_idx]
+        distance = math.sqrt(max(float(step @ best_evaluation.gradient[free_term_idx]), 0.0))
         if distance < OPTIMUM_TOLERANCE / 4:
             break
         theta = best_evaluation.theta.copy()
-        theta[free_sigmas] = np.clip(theta[free_sigmas] + step / max(1.0, np.abs(step).max()), MIN_THETA, MAX_THETA)
+        theta[free_term_idx] = np.clip(theta[free_term_idx] + step / max(1.0, np.abs(step).max()), MIN_THETA, MAX_THETA)
         trial = laplace.evaluate(theta)
         # A step that loses more than the curvature's error ends the polishing.
         if not trial.value >= best_evaluation.value - 1e-4:
@@ -116,7 +116,7 @@ class RemlCurvature:
     """Covariance of their log sigmas, shape (F, F)."""
     covariance_slope: Floats
     """How the covariance of the coefficients moves with each log sigma, shape (F, p, p)."""
-    beta_slope: Floats
+    beta_sigma_slope: Floats
     """How the coefficients move, shape (F, p)."""
     is_concave: bool
     """Whether the objective curves downwards in every direction."""
@@ -124,21 +124,21 @@ class RemlCurvature:
 
 def curve(laplace: LaplaceLikelihood, theta: Floats, transform: Floats) -> RemlCurvature:
     """Differences around an optimum; the objective is left at the optimum."""
-    free_sigmas = np.flatnonzero(theta > ZERO_THETA)
-    f, p = len(free_sigmas), len(transform)
-    hessian, spread, beta_slope = np.zeros((f, f)), np.zeros((f, p, p)), np.zeros((f, p))
-    for row, g in enumerate(free_sigmas):
+    free_term_idx = np.flatnonzero(theta > ZERO_THETA)
+    f, p = len(free_term_idx), len(transform)
+    hessian, spread, beta_sigma_slope = np.zeros((f, f)), np.zeros((f, p, p)), np.zeros((f, p))
+    for row, g in enumerate(free_term_idx):
         evaluations = [laplace.evaluate(theta + step * np.eye(len(theta))[g]) for step in (LOG_STEP, -LOG_STEP)]
-        hessian[row] = (evaluations[1].gradient - evaluations[0].gradient)[free_sigmas] / (2 * LOG_STEP)
+        hessian[row] = (evaluations[1].gradient - evaluations[0].gradient)[free_term_idx] / (2 * LOG_STEP)
         spread[row] = transform @ (evaluations[0].covariance - evaluations[1].covariance) @ transform.T / (2 * LOG_STEP)
         means = [e.beta + e.shift for e in evaluations]
-        beta_slope[row] = transform @ (means[0] - means[1]) / (2 * LOG_STEP)
+        beta_sigma_slope[row] = transform @ (means[0] - means[1]) / (2 * LOG_STEP)
     values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
     is_concave = bool((values > 0).all())
     # A direction that the data hardly see would else get an endless variance; so flat means no information.
-    floor = 1e-4 * values.max(initial=0.0) + 1e-3
-    inverse = (vectors / np.maximum(values, floor)) @ vectors.T
-    return RemlCurvature(free_sigmas, inverse, spread, beta_slope, is_concave)
+    min_eigenvalue = 1e-4 * values.max(initial=0.0) + 1e-3
+    inverse = (vectors / np.maximum(values, min_eigenvalue)) @ vectors.T
+    return RemlCurvature(free_term_idx, inverse, spread, beta_sigma_slope, is_concave)
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class FixedEffectsInference:
         contrast: Floats,
         *,
         value: float | None = None,
-        sigma_slope: Floats | None = None,
+        log_sigma_slope: Floats | None = None,
         conf_level: float,
         null: float = 0.0,
         method: str = "",
@@ -197,15 +197,15 @@ class FixedEffectsInference:
             Shape (p,).
         value
             The function's value; the contrast itself by default.
-        sigma_slope
+        log_sigma_slope
             How the function moves with each free log sigma, shape (F,); adds their uncertainty.
         """
         variance = float(contrast @ self.covariance @ contrast)
         if not variance > 0:
             return refused(remark(Reason.NO_CONTRAST_VARIANCE))
         df = self.degrees(contrast)
-        if sigma_slope is not None:
-            variance += float(sigma_slope @ self.curvature.inverse @ sigma_slope)
+        if log_sigma_slope is not None:
+            variance += float(log_sigma_slope @ self.curvature.inverse @ log_sigma_slope)
         point = float(contrast @ self.beta) if value is None else value
         return t_estimate(
             point,

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, special
 
-__all__ = ["GridLogitKernel", "TaskKernel", "LikelihoodPoint", "SparseKernel", "sum_by_group"]
+__all__ = ["GridLogitKernel", "LogitKernel", "LikelihoodPoint", "SparseLogitKernel", "sum_by_group"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 MAX_LOGIT = 150.0
 """Logits of students and of items are cut here, so that a product of two odds stays a float; no outcome can tell."""
-ROWS_AT_ONCE = 20_000
+DENSE_ROWS_PER_SLICE = 20_000
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class LikelihoodPoint:
     """B: (I, c)."""
 
 
-class TaskKernel(Protocol):
+class LogitKernel(Protocol):
     """A block's outcomes."""
 
     n_items: int
@@ -86,17 +86,17 @@ class GridLogitKernel:
         self._outcomes = successes
 
     def at(self, z: Floats, u: Floats) -> LikelihoodPoint:
-        """See `TaskKernel`; odds are an outer product, so no exponential is taken per outcome."""
-        odds = np.exp(np.clip(z, -MAX_LOGIT, MAX_LOGIT))[:, None] * np.exp(np.clip(u, -MAX_LOGIT, MAX_LOGIT))
-        one_plus_odds = odds + 1.0
-        mean = odds / one_plus_odds
+        """See `LogitKernel`; odds are an outer product, so no exponential is taken per outcome."""
+        right_odds = np.exp(np.clip(z, -MAX_LOGIT, MAX_LOGIT))[:, None] * np.exp(np.clip(u, -MAX_LOGIT, MAX_LOGIT))
+        one_plus_odds = right_odds + 1.0
+        mean = right_odds / one_plus_odds
         # sum of n log(1 + odds), by as few logarithms as can be.
         if self.trials is None:
             normaliser = _sum_of_logs(one_plus_odds)
         elif self._single:
-            normaliser = _sum_of_logs(odds * self.trials + 1.0)
+            normaliser = _sum_of_logs(right_odds * self.trials + 1.0)
         else:
-            normaliser = float(np.vdot(self.trials, np.log1p(odds)))
+            normaliser = float(np.vdot(self.trials, np.log1p(right_odds)))
         if self.trials is not None:
             mean *= self.trials
         cells, items = mean.sum(axis=1), mean.sum(axis=0)
@@ -107,20 +107,20 @@ class GridLogitKernel:
         )
 
     def expected(self, point: LikelihoodPoint, z: Floats, u: Floats) -> LikelihoodPoint:
-        """See `TaskKernel`."""
+        """See `LogitKernel`."""
         return point
 
     def schur_complement(self, point: LikelihoodPoint, shrink: Floats) -> Floats:
-        """See `TaskKernel`."""
+        """See `LogitKernel`."""
         scaled = point.weights * np.sqrt(shrink)
-        reduced_information = -(scaled @ scaled.T)
-        reduced_information[np.diag_indices_from(reduced_information)] += point.weights.sum(axis=1)
-        return reduced_information
+        schur_matrix = -(scaled @ scaled.T)
+        schur_matrix[np.diag_indices_from(schur_matrix)] += point.weights.sum(axis=1)
+        return schur_matrix
 
     def skewness(
         self, point: LikelihoodPoint, z: Floats, u: Floats, covariance: Floats, shrink: Floats
     ) -> tuple[Floats, Floats, Floats]:
-        """See `TaskKernel`."""
+        """See `LogitKernel`."""
         # h of the protocol, built in place: shape (S, I).
         weights = point.weights
         logit_variance = covariance @ weights
@@ -128,15 +128,15 @@ class GridLogitKernel:
         logit_variance *= -2.0 * shrink
         logit_variance += shrink + shrink**2 * v
         logit_variance += np.diag(covariance)[:, None]
-        odds = np.exp(np.clip(z, -MAX_LOGIT, MAX_LOGIT))[:, None] * np.exp(np.clip(u, -MAX_LOGIT, MAX_LOGIT))
-        one_plus_odds = odds + 1.0
+        right_odds = np.exp(np.clip(z, -MAX_LOGIT, MAX_LOGIT))[:, None] * np.exp(np.clip(u, -MAX_LOGIT, MAX_LOGIT))
+        one_plus_odds = right_odds + 1.0
         logit_variance *= weights
-        logit_variance *= np.subtract(2.0, one_plus_odds, out=odds)  # 1 - 2 mu = (1 - odds) / (1 + odds)
+        logit_variance *= np.subtract(2.0, one_plus_odds, out=right_odds)  # 1 - 2 mu = (1 - odds) / (1 + odds)
         logit_variance /= one_plus_odds
         return -0.5 * logit_variance.sum(axis=0), -0.5 * logit_variance.sum(axis=1), v
 
     def without(self, point: LikelihoodPoint, z: Floats, u: Floats, student: int) -> LikelihoodPoint:
-        """See `TaskKernel`."""
+        """See `LogitKernel`."""
         trials = 1.0 if self.trials is None else self.trials[student]
         mean = trials * special.expit(z[student] + u)
         weights, score = point.weights.copy(), point.score.copy()
@@ -145,23 +145,23 @@ class GridLogitKernel:
         return LikelihoodPoint(math.nan, items, score, point.item_weight - point.weights[student], weights, weights.T)
 
 
-class SparseKernel:
+class SparseLogitKernel:
     """Rows of one task, each a student's outcomes on one item under one set of covariates."""
 
     link = ""
 
     def __init__(
-        self, successes: Floats, trials: Floats, student: Ints, item: Ints, maps: sparse.csr_array, n_students: int
+        self, successes: Floats, trials: Floats, student: Ints, item: Ints, design: sparse.csr_array, n_students: int
     ):
-        self.successes, self.trials, self.student, self.item, self.maps = successes, trials, student, item, maps
+        self.successes, self.trials, self.student, self.item, self.maps = successes, trials, student, item, design
         """Shapes (R,), (R,), (R,), (R,) and M (R, c), whose first S columns mark the student."""
         self.n_students = n_students
         self.n_items = int(item.max(initial=-1)) + 1
-        ones = np.ones(len(item))
-        self._to_items = sparse.csr_array((ones, (item, np.arange(len(item)))), shape=(self.n_items, len(item)))
+        unit_weights = np.ones(len(item))
+        self._to_items = sparse.csr_array((unit_weights, (item, np.arange(len(item)))), shape=(self.n_items, len(item)))
 
     def at(self, z: Floats, u: Floats) -> LikelihoodPoint:
-        """See `TaskKernel`."""
+        """See `LogitKernel`."""
         eta = self.maps @ z + u[self.item]
         tail = np.exp(-np.abs(eta))  # never above 1, so that nothing overflows on either side
         mean = np.where(eta >= 0, 1.0, tail) / (1.0 + tail)
@@ -179,37 +179,37 @@ class SparseKernel:
         )
 
     def expected(self, point: LikelihoodPoint, z: Floats, u: Floats) -> LikelihoodPoint:
-        """See `TaskKernel`."""
+        """See `LogitKernel`."""
         return point
 
     def schur_complement(self, point: LikelihoodPoint, shrink: Floats) -> Floats:
-        """See `TaskKernel`."""
-        full_information = (self.maps.T @ self.maps.multiply(point.weights[:, None]).tocsr()).toarray()
+        """See `LogitKernel`."""
+        coordinate_information = (self.maps.T @ self.maps.multiply(point.weights[:, None]).tocsr()).toarray()
         scaled = point.coupling * np.sqrt(shrink)[:, None]
-        return np.asarray(full_information - scaled.T @ scaled)
+        return np.asarray(coordinate_information - scaled.T @ scaled)
 
     def skewness(
         self, point: LikelihoodPoint, z: Floats, u: Floats, covariance: Floats, shrink: Floats
     ) -> tuple[Floats, Floats, Floats]:
-        """See `TaskKernel`."""
+        """See `LogitKernel`."""
         eta = self.maps @ z + u[self.item]
         v = np.einsum("ic,ic->i", point.coupling @ covariance, point.coupling)
         variance = (shrink + shrink**2 * v)[self.item]
         # In slices: the dense rows of M would be as large as rows x coordinates.
-        for start in range(0, len(eta), ROWS_AT_ONCE):
-            part = slice(start, start + ROWS_AT_ONCE)
+        for start in range(0, len(eta), DENSE_ROWS_PER_SLICE):
+            part = slice(start, start + DENSE_ROWS_PER_SLICE)
             rows, i = self.maps[part].toarray(), self.item[part]
             variance[part] += np.einsum("rc,rc->r", rows @ covariance, rows - 2.0 * shrink[i, None] * point.coupling[i])
         q = 0.5 * point.weights * np.tanh(eta / 2) * variance  # -1/2 W (1 - 2 mu) h, and 1 - 2 mu = -tanh(eta / 2)
         return sum_by_group(self.item, q, self.n_items), self.maps.T @ q, v
 
     def without(self, point: LikelihoodPoint, z: Floats, u: Floats, student: int) -> LikelihoodPoint:
-        """See `TaskKernel`."""
+        """See `LogitKernel`."""
         kept_rows = (self.student != student).astype(float)
-        reduced_kernel = SparseKernel(
+        kernel_without_student = SparseLogitKernel(
             self.successes * kept_rows, self.trials * kept_rows, self.student, self.item, self.maps, self.n_students
         )
-        return reduced_kernel.at(z, u)
+        return kernel_without_student.at(z, u)
 
 
 def sum_by_group(group_codes: Ints, values: Floats, n: int) -> Floats:
@@ -220,6 +220,6 @@ def sum_by_group(group_codes: Ints, values: Floats, n: int) -> Floats:
 def _sum_of_logs(values: Floats) -> float:
     """The sum of logarithms of numbers >= 1, shape (S, I): of products of as many students as a float can hold."""
     max_value = float(values.max(initial=1.0))
-    n_per_product = max(1, int(600 / np.log(max(max_value, 2.0))))
-    starts = np.arange(0, len(values), n_per_product)
+    students_per_product = max(1, int(600 / np.log(max(max_value, 2.0))))
+    starts = np.arange(0, len(values), students_per_product)
     return float(np.log(np.multiply.reduceat(values, starts, axis=0)).sum()) if len(values) else 0.0

@@ -30,10 +30,10 @@ from capgap.stats.mixed.evaluation import (
     FactorisedHessian,
     ObjectiveEvaluation,
     RightHandSide,
-    SigmaScale,
+    SigmaByUnknown,
     UnknownsLayout,
 )
-from capgap.stats.mixed.kernels import LikelihoodPoint, TaskKernel, sum_by_group
+from capgap.stats.mixed.kernels import LikelihoodPoint, LogitKernel, sum_by_group
 
 __all__ = ["LaplaceLikelihood"]
 
@@ -41,7 +41,7 @@ Floats = NDArray[np.float64]
 
 NEWTON_TOLERANCE = 1e-9
 """Newton stops where a step can raise the log-likelihood by half of this only."""
-MOST_STEPS = 50
+MAX_NEWTON_STEPS = 50
 
 
 class LaplaceLikelihood:
@@ -63,7 +63,7 @@ class LaplaceLikelihood:
 
     def __init__(
         self,
-        kernels: Sequence[TaskKernel],
+        kernels: Sequence[LogitKernel],
         core_maps: Floats,
         slopes: Floats,
         layout: UnknownsLayout,
@@ -85,29 +85,29 @@ class LaplaceLikelihood:
         """What it is called."""
         return ("REML Laplace" if self.restricted else "ML Laplace") + self.kernels[0].link
 
-    def _scale(self) -> SigmaScale:
+    def _expand_sigmas(self) -> SigmaByUnknown:
         layout, sigma = self.layout, self._sigma
-        return SigmaScale(
+        return SigmaByUnknown(
             np.where(layout.core < 0, 1.0, np.append(sigma, 1.0)[layout.core]),
             sigma[layout.task],
             0.0 if layout.cell is None else float(sigma[layout.cell]),
             0.0 if layout.item is None else float(sigma[layout.item]),
         )
 
-    def _rescale(self, sigma: Floats) -> None:
+    def _change_sigmas(self, sigma: Floats) -> None:
         """Keep the effects themselves where they are while sigma moves, so that the last mode is a good start."""
-        old_scale, self._sigma = self._scale(), sigma
-        new_scale, mode = self._scale(), self._mode
+        old_sigmas, self._sigma = self._expand_sigmas(), sigma
+        new_sigmas, mode = self._expand_sigmas(), self._mode
         self._mode = ConditionalMode(
-            mode.core * (old_scale.core / new_scale.core),
-            mode.task * (old_scale.task / new_scale.task),
-            mode.cell * (old_scale.cell / new_scale.cell if new_scale.cell else 0.0),
-            mode.item * (old_scale.item / new_scale.item if new_scale.item else 0.0),
+            mode.core * (old_sigmas.core / new_sigmas.core),
+            mode.task * (old_sigmas.task / new_sigmas.task),
+            mode.cell * (old_sigmas.cell / new_sigmas.cell if new_sigmas.cell else 0.0),
+            mode.item * (old_sigmas.item / new_sigmas.item if new_sigmas.item else 0.0),
         )
 
     def _coordinates(self, mode: ConditionalMode) -> Floats:
         """Of every block, shape (K, c)."""
-        scale = self._scale()
+        scale = self._expand_sigmas()
         z = self.core @ (scale.core * mode.core) + _block_matvec(self.slopes, scale.task * mode.task)
         z[:, : self._students] += scale.cell * mode.cell
         return z
@@ -115,11 +115,11 @@ class LaplaceLikelihood:
     def _penalised_likelihood(self, mode: ConditionalMode) -> tuple[float, list[LikelihoodPoint]]:
         """The penalised log-likelihood and every block's point."""
         self.n_passes += 1
-        items = np.split(self._scale().item * mode.item, self._ends)
+        items = np.split(self._expand_sigmas().item * mode.item, self._ends)
         points = [k.at(z, u) for k, z, u in zip(self.kernels, self._coordinates(mode), items, strict=True)]
-        random = mode.core[self.layout.n_fixed :]
-        penalty = sum(float(np.vdot(b, b)) for b in (random, mode.task, mode.cell, mode.item))
-        return sum(p.log_likelihood for p in points) - 0.5 * penalty, points
+        core_random_effects = mode.core[self.layout.n_fixed_effects :]
+        sum_of_squares = sum(float(np.vdot(b, b)) for b in (core_random_effects, mode.task, mode.cell, mode.item))
+        return sum(p.log_likelihood for p in points) - 0.5 * sum_of_squares, points
 
     def _factor_hessian(self, points: list[LikelihoodPoint]) -> FactorisedHessian:
         """Factorise minus the Hessian: items, student x task, task effects, core.
@@ -127,7 +127,7 @@ class LaplaceLikelihood:
         Each step is a Schur complement: what is left of the coordinates' block (K, c, c) once these unknowns have been
         solved for. The order is from many unknowns that meet in one block only to few that meet in all.
         """
-        scale, s, n_fixed = self._scale(), self._students, self.layout.n_fixed
+        scale, s, n_fixed = self._expand_sigmas(), self._students, self.layout.n_fixed_effects
         d = 1.0 + scale.item**2 * np.concatenate([point.item_weight for point in points])
         if not (d > 0).all():
             raise LinAlgError("not a maximum in some item")
@@ -163,12 +163,12 @@ class LaplaceLikelihood:
 
         Forward through items, student x task and task effects to the core, then back in the opposite order.
         """
-        scale, s = self._scale(), self._students
+        scale, s = self._expand_sigmas(), self._students
         direct_terms, block_rhs = residual.direct_terms, residual.coordinates
-        lowered = direct_terms.item / system.d
-        power = float(direct_terms.item @ lowered)
-        item_steps = np.split(scale.item * lowered, self._ends)
-        block_rhs = block_rhs - np.stack([p.coupling.T @ x for p, x in zip(system.points, item_steps, strict=True)])
+        scaled_item_rhs = direct_terms.item / system.d
+        power = float(direct_terms.item @ scaled_item_rhs)
+        item_blocks = np.split(scale.item * scaled_item_rhs, self._ends)
+        block_rhs = block_rhs - np.stack([p.coupling.T @ x for p, x in zip(system.points, item_blocks, strict=True)])
         cells, tasks = direct_terms.cell, direct_terms.task
         if scale.cell:
             cells = cells + scale.cell * block_rhs[:, :s]
@@ -197,40 +197,40 @@ class LaplaceLikelihood:
     def _score(self, mode: ConditionalMode, points: list[LikelihoodPoint]) -> RightHandSide:
         """The gradient of the penalised log-likelihood."""
         penalised = mode.core.copy()
-        penalised[: self.layout.n_fixed] = 0.0
-        items = self._scale().item * np.concatenate([point.item_score for point in points])
+        penalised[: self.layout.n_fixed_effects] = 0.0
+        items = self._expand_sigmas().item * np.concatenate([point.item_score for point in points])
         direct_terms = ConditionalMode(-penalised, -mode.task, -mode.cell, items - mode.item)
         return RightHandSide(direct_terms, np.stack([point.score for point in points]))
 
-    def _block_states(
+    def _iter_blocks(
         self, mode: ConditionalMode, points: list[LikelihoodPoint]
-    ) -> Iterator[tuple[TaskKernel, LikelihoodPoint, Floats, Floats]]:
+    ) -> Iterator[tuple[LogitKernel, LikelihoodPoint, Floats, Floats]]:
         """Every block with its point, coordinates and items."""
-        items = np.split(self._scale().item * mode.item, self._ends)
+        items = np.split(self._expand_sigmas().item * mode.item, self._ends)
         return zip(self.kernels, points, self._coordinates(mode), items, strict=True)
 
-    def _find_mode(self) -> tuple[float, FactorisedHessian, bool]:
+    def _find_conditional_mode(self) -> tuple[float, FactorisedHessian, bool]:
         """Newton's method with step-halving from the last mode."""
         mode = self._mode
         value, points = self._penalised_likelihood(mode)
-        for _ in range(MOST_STEPS):
+        for _ in range(MAX_NEWTON_STEPS):
             try:
                 system = self._factor_hessian(points)
             except LinAlgError:  # under a link with chance the Hessian may be indefinite: step by its expectation
-                system = self._factor_hessian([k.expected(p, z, u) for k, p, z, u in self._block_states(mode, points)])
+                system = self._factor_hessian([k.expected(p, z, u) for k, p, z, u in self._iter_blocks(mode, points)])
             step, power = self._solved(system, self._score(mode, points))
             if power < NEWTON_TOLERANCE:
                 self._mode = mode
                 return value, system if system.points is points else self._factor_hessian(points), True
             size = 1.0
             while True:
-                trial = mode.after_step(step, size)
-                trial_value, trial_points = self._penalised_likelihood(trial)
+                trial = mode.take_step(step, size)
+                trial_likelihood, trial_points = self._penalised_likelihood(trial)
                 # The function is concave: only rounding can make a short step look downhill.
-                if trial_value >= value - 1e-12 * abs(value) or size < 1e-6:
+                if trial_likelihood >= value - 1e-12 * abs(value) or size < 1e-6:
                     break
                 size /= 2
-            mode, value, points = trial, trial_value, trial_points
+            mode, value, points = trial, trial_likelihood, trial_points
         self._mode = mode
         return value, self._factor_hessian(points), False
 
@@ -240,9 +240,9 @@ class LaplaceLikelihood:
 
     def leave_out_student(self, points: list[LikelihoodPoint], student: int) -> list[LikelihoodPoint]:
         """The same points without one student's outcomes."""
-        return [kernel.without(point, z, u, student) for kernel, point, z, u in self._block_states(self._mode, points)]
+        return [kernel.without(point, z, u, student) for kernel, point, z, u in self._iter_blocks(self._mode, points)]
 
-    def fixed_step(self, points: list[LikelihoodPoint]) -> Floats:
+    def beta_step(self, points: list[LikelihoodPoint]) -> Floats:
         """One Newton step of the fixed effects from the last mode, the outcomes being those of `points`.
 
         Raises
@@ -251,7 +251,7 @@ class LaplaceLikelihood:
             The fixed effects are not identified by them.
         """
         step, _ = self._solved(self._factor_hessian(points), self._score(self._mode, points))
-        return step.core[: self.layout.n_fixed]
+        return step.core[: self.layout.n_fixed_effects]
 
     def leave_out_task(self, left_out_task: int) -> "LaplaceLikelihood":
         """The objective of all blocks but one, at the same mode; sizes are not adapted: not for evaluating."""
@@ -265,18 +265,18 @@ class LaplaceLikelihood:
 
     def evaluate(self, theta: Floats) -> ObjectiveEvaluation:
         """The objective and its gradient at log sigmas `theta`, shape (G,)."""
-        self._rescale(np.exp(theta))
+        self._change_sigmas(np.exp(theta))
         try:
-            value, system, converged = self._find_mode()
+            value, system, converged = self._find_conditional_mode()
         except LinAlgError:
             return self._failed_evaluation(theta)
         return self._evaluate_gradient(theta, value - 0.5 * self._log_det(system), system, converged)
 
     def value(self, theta: Floats) -> float:
         """The objective alone, at less than half of the cost."""
-        self._rescale(np.exp(theta))
+        self._change_sigmas(np.exp(theta))
         try:
-            value, system, _ = self._find_mode()
+            value, system, _ = self._find_conditional_mode()
         except LinAlgError:
             return self._failed_evaluation(theta).value
         return value - 0.5 * self._log_det(system)
@@ -285,13 +285,13 @@ class LaplaceLikelihood:
         """Of H, or of its part for the random effects."""
         if self.restricted:
             return system.log_det
-        p = self.layout.n_fixed
+        p = self.layout.n_fixed_effects
         fixed_covariance = cho_solve(system.factor, np.eye(len(self.layout.core), p), check_finite=False)[:p]
         return system.log_det + float(np.linalg.slogdet(fixed_covariance)[1])
 
     def _failed_evaluation(self, theta: Floats) -> ObjectiveEvaluation:
         """What stands for a value where the Hessian is not positive definite."""
-        p, g = self.layout.n_fixed, len(theta)
+        p, g = self.layout.n_fixed_effects, len(theta)
         self._mode = ConditionalMode(*map(np.zeros_like, self._mode))
         unknown = np.full(p, np.nan)
         return ObjectiveEvaluation(
@@ -302,13 +302,13 @@ class LaplaceLikelihood:
         self, theta: Floats, value: float, system: FactorisedHessian, converged: bool
     ) -> ObjectiveEvaluation:
         """The value with its gradient: covariance of the coordinates, third derivatives, bias correction."""
-        mode, scale, p = self._mode, self._scale(), self.layout.n_fixed
+        mode, scale, p = self._mode, self._expand_sigmas(), self.layout.n_fixed_effects
         inverse = cho_solve(system.factor, np.eye(len(self.layout.core)), check_finite=False)
         spread = inverse
         if not self.restricted:
             # Given the fixed effects: the full likelihood takes h and the trace without their uncertainty.
             spread = inverse - inverse[:, :p] @ np.linalg.solve(inverse[:p, :p], inverse[:p])
-        covariance, inverse_trace = self._covariance(system, spread)
+        covariance, inverse_trace = self._compute_covariance(system, spread)
         shrink = scale.item**2 / system.d
         block_items, block_shrink = np.split(scale.item * mode.item, self._ends), np.split(shrink, self._ends)
         kernel_inputs = zip(system.points, self._coordinates(mode), block_items, covariance, block_shrink, strict=True)
@@ -317,16 +317,16 @@ class LaplaceLikelihood:
         if self.layout.item is not None:
             inverse_trace[self.layout.item] += float(((1.0 + shrink * np.concatenate(v)) / system.d).sum())
         direct_terms = ConditionalMode(*map(np.zeros_like, mode))._replace(item=scale.item * np.concatenate(items))
-        bias_rhs = RightHandSide(direct_terms, np.stack(coordinates))
+        bias_correction_rhs = RightHandSide(direct_terms, np.stack(coordinates))
         # D of the module's docstring: H⁻¹ A'q, the distance of the posterior mean from the mode.
-        shift, _ = self._solved(system, bias_rhs)
-        gradient = self._products_by_variance(mode, mode.after_step(shift, 2.0)) + inverse_trace - self.layout.sizes
-        fixed_effect_parts = mode.core[:p].copy(), shift.core[:p], inverse[:p, :p]
-        return ObjectiveEvaluation(theta.copy(), value, gradient, *fixed_effect_parts, inverse_trace, converged)
+        shift, _ = self._solved(system, bias_correction_rhs)
+        gradient = self._products_by_variance(mode, mode.take_step(shift, 2.0)) + inverse_trace - self.layout.sizes
+        mode_shift_covariance = mode.core[:p].copy(), shift.core[:p], inverse[:p, :p]
+        return ObjectiveEvaluation(theta.copy(), value, gradient, *mode_shift_covariance, inverse_trace, converged)
 
-    def _covariance(self, system: FactorisedHessian, inverse: Floats) -> tuple[Floats, Floats]:
+    def _compute_covariance(self, system: FactorisedHessian, inverse: Floats) -> tuple[Floats, Floats]:
         """Of each block's coordinates (K, c, c), and the trace of H⁻¹ over each variance but the items'."""
-        scale, s, layout = self._scale(), self._students, self.layout
+        scale, s, layout = self._expand_sigmas(), self._students, self.layout
         inverse_trace = sum_by_group(layout.core + 1, np.diag(inverse), len(layout.sizes) + 1)[1:]
         scaled_core_maps = self.core * scale.core
         covariance = scaled_core_maps @ inverse @ scaled_core_maps.swapaxes(1, 2)

@@ -25,7 +25,7 @@ from capgap.stats.mixed.model import MixedModel
 __all__ = ["MarginalEffect", "DeltaMethodSlope", "marginal_effects"]
 
 Floats = NDArray[np.float64]
-HERMITE_NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(41)
+GAUSS_HERMITE_NODES, GAUSS_HERMITE_WEIGHTS = np.polynomial.hermite_e.hermegauss(41)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class DeltaMethodSlope:
     sigma: Floats
     """Total derivative in the free log sigmas, the coefficients moving along; shape (F,)."""
 
-    def difference_from(self, other: "DeltaMethodSlope") -> "DeltaMethodSlope":
+    def subtract_slope(self, other: "DeltaMethodSlope") -> "DeltaMethodSlope":
         """The difference of two functions."""
         return DeltaMethodSlope(self.value - other.value, self.beta - other.beta, self.sigma - other.sigma)
 
@@ -89,7 +89,7 @@ class _Rows:
         """The expected score at rows of a design, and its derivatives in the linear predictor up to `order`."""
         eta = x @ self.inference.beta
         derivatives = [np.zeros(len(eta)) for _ in range(order + 1)]
-        for node, weight in zip(HERMITE_NODES, WEIGHTS / WEIGHTS.sum(), strict=True):
+        for node, weight in zip(GAUSS_HERMITE_NODES, GAUSS_HERMITE_WEIGHTS / GAUSS_HERMITE_WEIGHTS.sum(), strict=True):
             p = expit(eta + self.spread * node)
             w = p * (1 - p)
             # expit and its first three derivatives.
@@ -100,8 +100,8 @@ class _Rows:
     def slope(self, value: float, beta: Floats, variance: Floats) -> DeltaMethodSlope:
         """Add what the variances do: by themselves (`variance`, per row) and by moving the coefficients."""
         # d v / d log sigma = 2 sigma² z'z; and the coefficients move with the free log sigmas.
-        direct_sigma_slope = 2 * (variance @ self.parts)[self.free] if len(self.free) else np.zeros(0)
-        return DeltaMethodSlope(value, beta, direct_sigma_slope + self.inference.curvature.beta_slope @ beta)
+        direct_log_sigma_slope = 2 * (variance @ self.parts)[self.free] if len(self.free) else np.zeros(0)
+        return DeltaMethodSlope(value, beta, direct_log_sigma_slope + self.inference.curvature.beta_sigma_slope @ beta)
 
     def difference(
         self, weight: Floats, high: tuple[DesignCoding, Floats], low: tuple[DesignCoding, Floats]
@@ -110,23 +110,23 @@ class _Rows:
         value, beta, variance = 0.0, np.zeros(len(self.inference.beta)), np.zeros(len(weight))
         for sign, (predictors, score_range) in ((1.0, high), (-1.0, low)):
             x = self.design(predictors)
-            expected_score, derivative_1, derivative_2 = self.moments(x, 2, score_range)
+            expected_score, score_slope, score_curvature = self.moments(x, 2, score_range)
             value += sign * float(weight @ expected_score)
-            beta += sign * (weight * derivative_1) @ x
+            beta += sign * (weight * score_slope) @ x
             # d E expit(eta + N(0, v)) / d v = E expit'' / 2.
-            variance += sign * 0.5 * weight * derivative_2
+            variance += sign * 0.5 * weight * score_curvature
         return self.slope(value, beta, variance)
 
     def derivative(self, weight: Floats, predictor: FormulaFactor) -> DeltaMethodSlope:
         """The slope of the expected score in a number."""
         x = self.design(self.model.predictors)
         x_at_1, x_at_0 = (self.design(_hold_factor(self.model.predictors, predictor, value)) for value in (1.0, 0.0))
-        per_unit = x_at_1 - x_at_0
-        _, derivative_1, derivative_2, derivative_3 = self.moments(x, 3, self.score_range)
+        unit_design_change = x_at_1 - x_at_0
+        _, score_slope, score_curvature, third_derivative = self.moments(x, 3, self.score_range)
         # The factor's slope in each row, its interactions included.
-        eta_slope = per_unit @ self.inference.beta
-        beta = (weight * derivative_1) @ per_unit + (weight * derivative_2 * eta_slope) @ x
-        return self.slope(float(weight @ (derivative_1 * eta_slope)), beta, 0.5 * weight * derivative_3 * eta_slope)
+        eta_slope = unit_design_change @ self.inference.beta
+        beta = (weight * score_slope) @ unit_design_change + (weight * score_curvature * eta_slope) @ x
+        return self.slope(float(weight @ (score_slope * eta_slope)), beta, 0.5 * weight * third_derivative * eta_slope)
 
 
 def marginal_effects(
@@ -135,11 +135,11 @@ def marginal_effects(
     """Every average marginal effect of a fit: by capability, and their differences; of capability itself."""
     rows, predictors = _Rows(model, inference), model.predictors
     margins: list[MarginalEffect] = []
-    capability_weights = _capabilities(rows, predictors)
+    capability_weights = _weigh_capabilities(rows, predictors)
     for covariate in predictors.covariates.values():
-        if covariate.constant or not _is_estimated(model, covariate):
+        if covariate.constant or not _has_estimated_columns(model, covariate):
             continue
-        if predictors.has_capability and covariate.factor == FormulaFactor(predictors.capability):
+        if predictors.compares_capability and covariate.factor == FormulaFactor(predictors.capability):
             weight = np.mean([weight for _, weight in capability_weights], axis=0)
             margins.extend(_margin(rows, name, "all", s, conf_level) for name, s in _effects(rows, weight, covariate))
             continue
@@ -149,7 +149,7 @@ def marginal_effects(
         if _has_interaction(predictors, covariate):
             for (capability, _), effects in zip(capability_weights[1:], capability_effects[1:], strict=True):
                 for name, s in effects.items():
-                    effect_difference = s.difference_from(capability_effects[0][name])
+                    effect_difference = s.subtract_slope(capability_effects[0][name])
                     label = f"{capability} - {capability_weights[0][0]}"
                     margins.append(replace(_margin(rows, name, label, effect_difference, conf_level), contrast=True))
     return tuple(margins)
@@ -158,14 +158,14 @@ def marginal_effects(
 def _margin(rows: _Rows, effect: str, capability: str, slope: DeltaMethodSlope, conf_level: float) -> MarginalEffect:
     method = "average marginal effect, delta method, Satterthwaite t"
     estimate = rows.inference.estimate(
-        slope.beta, value=slope.value, sigma_slope=slope.sigma, conf_level=conf_level, method=method
+        slope.beta, value=slope.value, log_sigma_slope=slope.sigma, conf_level=conf_level, method=method
     )
     return MarginalEffect(effect, capability, estimate, slope)
 
 
-def _capabilities(rows: _Rows, predictors: DesignCoding) -> list[tuple[str, Floats]]:
+def _weigh_capabilities(rows: _Rows, predictors: DesignCoding) -> list[tuple[str, Floats]]:
     """Names and row weights (summing to 1) of each capability, or of everything."""
-    if not predictors.has_capability:
+    if not predictors.compares_capability:
         return [("all", rows.weight / rows.weight.sum())]
     covariate = predictors.capability_covariate
     level_weights = [rows.weight * (covariate.values[rows.used] == j) for j in range(len(covariate.levels))]
@@ -177,20 +177,20 @@ def _effects(rows: _Rows, weight: Floats, covariate: CodedCovariate) -> Iterator
         yield covariate.name, rows.derivative(weight, covariate.factor)
         return
     predictors, score_range = rows.model.predictors, [rows.score_range] * len(covariate.levels)
-    if predictors.has_capability and covariate.factor == FormulaFactor(predictors.capability):
-        score_range = [np.full(len(weight), w @ rows.score_range) for _, w in _capabilities(rows, predictors)]
+    if predictors.compares_capability and covariate.factor == FormulaFactor(predictors.capability):
+        score_range = [np.full(len(weight), w @ rows.score_range) for _, w in _weigh_capabilities(rows, predictors)]
     scenarios = [(_hold_factor(predictors, covariate.factor, j), score_range[j]) for j in range(len(covariate.levels))]
     for level, scenario in zip(covariate.levels[1:], scenarios[1:], strict=True):
         yield f"{covariate.name}[{level} - {covariate.levels[0]}]", rows.difference(weight, scenario, scenarios[0])
 
 
 def _has_interaction(predictors: DesignCoding, covariate: CodedCovariate) -> bool:
-    if not predictors.has_capability:
+    if not predictors.compares_capability:
         return False
-    return any(covariate.factor in term for term in predictors.formula.crossed_with(predictors.capability))
+    return any(covariate.factor in term for term in predictors.formula.list_crossed_terms(predictors.capability))
 
 
-def _is_estimated(model: MixedModel, covariate: CodedCovariate) -> bool:
+def _has_estimated_columns(model: MixedModel, covariate: CodedCovariate) -> bool:
     """Whether the covariate's own columns are all estimated."""
     columns = [j for j, term in enumerate(model.terms) if term == (covariate.factor,)]
     return bool(np.isin(columns, model.estimated).all())

@@ -13,10 +13,10 @@ from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.mixed.chance import ChanceLinkKernel, cell_chances
 from capgap.stats.mixed.coding import DesignCoding, design_matrix
 from capgap.stats.mixed.evaluation import UnknownsLayout
-from capgap.stats.mixed.formula import Term
-from capgap.stats.mixed.kernels import GridLogitKernel, SparseKernel, TaskKernel
+from capgap.stats.mixed.formula import FormulaTerm
+from capgap.stats.mixed.kernels import GridLogitKernel, LogitKernel, SparseLogitKernel
 from capgap.stats.mixed.laplace import LaplaceLikelihood
-from capgap.stats.mixed.outcomes import MixedData, first_rows
+from capgap.stats.mixed.outcomes import FitOutcomes, find_first_rows
 from capgap.stats.mixed.terms import RandomTerm, TermPlan, plan_terms
 
 __all__ = ["MixedModel", "build_model"]
@@ -24,31 +24,31 @@ __all__ = ["MixedModel", "build_model"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 ALIAS_TOLERANCE = 1e-7
-_Column = tuple[Ints, Floats]
+_SparseColumn = tuple[Ints, Floats]
 
 
 @dataclass(frozen=True)
 class MixedModel:
     """Everything about a fit but its numbers."""
 
-    outcomes: MixedData
+    outcomes: FitOutcomes
     predictors: DesignCoding
     plan: TermPlan
     names: tuple[str, ...]
     """Of the formula's columns, aliased ones included."""
-    terms: tuple[Term, ...]
+    terms: tuple[FormulaTerm, ...]
     """The term of each column."""
     estimated: Ints
     """Indices of the columns that are estimated."""
-    aliased: Mapping[str, Remark]
+    alias_remarks: Mapping[str, Remark]
     """Columns that are not, and why."""
-    aliased_by_estimated: Mapping[str, tuple[str, ...]]
+    aliases_by_column: Mapping[str, tuple[str, ...]]
     """Estimated columns that hold for aliased ones too."""
     design: Floats
     """Estimated columns and then nuisance ones, shape (D, p)."""
     transform: Floats
     """Triangular: the objective's fixed effects times this are the coefficients; shape (p, p)."""
-    log_volume: float
+    log_jacobian: float
     """What the transform adds to the objective."""
     laplace: LaplaceLikelihood
     score_range: Floats
@@ -71,7 +71,7 @@ class MixedModel:
 
 
 def build_model(
-    outcomes: MixedData,
+    outcomes: FitOutcomes,
     predictors: DesignCoding,
     base: NDArray[Any] | None,
     tasks: Literal["auto", "these", "like these"],
@@ -81,17 +81,17 @@ def build_model(
 ) -> MixedModel:
     """Build the objective of a formula, with the plain logit or a link with chance."""
     columns, names, terms = design_matrix(predictors)
-    estimated, aliased, aliased_by_estimated = _separate_aliased(columns, names, outcomes.weight)
+    estimated, alias_remarks, aliases_by_column = _separate_aliased(columns, names, outcomes.weight)
     base_codes = None if base is None else np.unique(base.astype(str), return_inverse=True)[1]
     design = columns[:, estimated]
     plan = plan_terms(outcomes, predictors, design, base_codes, tasks, task_slopes)
-    nuisance_columns = _new_columns(design, plan.fixed_tasks, outcomes.weight)
+    nuisance_columns = _select_new_columns(design, plan.fixed_task_columns, outcomes.weight)
     design = np.hstack([design, nuisance_columns])
     nonempty = outcomes.weight > 0
     # Orthonormal columns condition the objective: beta = transform @ its fixed effects, and log_volume the Jacobian.
     root = np.sqrt(outcomes.weight[nonempty] / outcomes.weight.sum())[:, None]
-    triangle = np.linalg.qr(design[nonempty] * root, mode="r")
-    transform = solve_triangular(triangle, np.eye(len(triangle)))
+    qr_factor = np.linalg.qr(design[nonempty] * root, mode="r")
+    transform = solve_triangular(qr_factor, np.eye(len(qr_factor)))
     return MixedModel(
         outcomes=outcomes,
         predictors=predictors,
@@ -99,12 +99,12 @@ def build_model(
         names=names,
         terms=terms,
         estimated=estimated,
-        aliased=aliased,
-        aliased_by_estimated=aliased_by_estimated,
+        alias_remarks=alias_remarks,
+        aliases_by_column=aliases_by_column,
         design=design,
         transform=transform,
-        log_volume=float(np.log(np.abs(np.diag(transform))).sum()) if restricted else 0.0,
-        laplace=_objective(outcomes, plan, design @ transform, base_codes, restricted, chance),
+        log_jacobian=float(np.log(np.abs(np.diag(transform))).sum()) if restricted else 0.0,
+        laplace=_build_likelihood(outcomes, plan, design @ transform, base_codes, restricted, chance),
         score_range=1.0 - cell_chances(outcomes) if chance else np.ones(len(design)),
     )
 
@@ -115,13 +115,13 @@ def _separate_aliased(
     """Columns that add something to those before them; the others with a reason."""
     nonempty_rows = columns[weight > 0]
     estimated: list[int] = []
-    aliased: dict[str, Remark] = {}
-    aliased_by_estimated: dict[str, tuple[str, ...]] = {}
+    alias_remarks: dict[str, Remark] = {}
+    aliases_by_column: dict[str, tuple[str, ...]] = {}
     for j, name in enumerate(names):
         column = nonempty_rows[:, j]
         norm = float(np.linalg.norm(column))
         if norm == 0:
-            aliased[name] = remark(Reason.CONSTANT_COVARIATE, name=name)
+            alias_remarks[name] = remark(Reason.CONSTANT_COVARIATE, name=name)
             continue
         # Aliased where least squares on the columns before leaves nothing; the columns it rests on stand for it.
         estimated_columns = nonempty_rows[:, estimated]
@@ -130,15 +130,15 @@ def _separate_aliased(
             sizes = np.abs(coefficients) * np.linalg.norm(estimated_columns, axis=0)
             aliases = tuple(names[k] for k, size in zip(estimated, sizes, strict=True) if size > ALIAS_TOLERANCE * norm)
             covariate_aliases = [n for n in aliases if n != "(Intercept)"]
-            aliased[name] = remark(Reason.ALIASED_TERM, name=name, others=covariate_aliases or ["the intercept"])
+            alias_remarks[name] = remark(Reason.ALIASED_TERM, name=name, others=covariate_aliases or ["the intercept"])
             for other in covariate_aliases:
-                aliased_by_estimated[other] = (*aliased_by_estimated.get(other, ()), name)
+                aliases_by_column[other] = (*aliases_by_column.get(other, ()), name)
         else:
             estimated.append(j)
-    return np.array(estimated, dtype=np.intp), aliased, aliased_by_estimated
+    return np.array(estimated, dtype=np.intp), alias_remarks, aliases_by_column
 
 
-def _new_columns(design: Floats, nuisance_columns: Floats, weight: Floats) -> Floats:
+def _select_new_columns(design: Floats, nuisance_columns: Floats, weight: Floats) -> Floats:
     """The nuisance columns that the design does not hold already."""
     nonempty, kept_indices = weight > 0, []
     basis = np.linalg.qr(design[nonempty])[0]
@@ -153,8 +153,8 @@ def _new_columns(design: Floats, nuisance_columns: Floats, weight: Floats) -> Fl
     return nuisance_columns[:, kept_indices]
 
 
-def _objective(
-    outcomes: MixedData, plan: TermPlan, design: Floats, base: Ints | None, restricted: bool, chance: bool
+def _build_likelihood(
+    outcomes: FitOutcomes, plan: TermPlan, design: Floats, base: Ints | None, restricted: bool, chance: bool
 ) -> LaplaceLikelihood:
     """The Laplace likelihood of a plan: its kernels, their maps from core and task effects, and the layout."""
     # Indices into the variances by where their effects live: in tasks, in the core, in cells, in items.
@@ -164,17 +164,17 @@ def _objective(
     cell = next((g for g, t in enumerate(terms) if t.kind == "student x task"), None)
     item = next((g for g, t in enumerate(terms) if t.kind == "item"), None)
     n_bases = 0 if base is None else int(base.max()) + 1
-    core_variance_codes = [np.full(design.shape[1], -1)]
+    core_sigma_indices = [np.full(design.shape[1], -1)]
     for g, term in cores:
         n_groups = outcomes.n_students if term.kind == "student" else n_bases
-        core_variance_codes.append(np.full(n_groups * term.columns.shape[1], g))
+        core_sigma_indices.append(np.full(n_groups * term.columns.shape[1], g))
     slopes = np.hstack([t.columns for _, t in tasks]) if tasks else np.zeros((len(design), 0))
-    blocks = _CoordinateMaps(outcomes, design, slopes, [t for _, t in cores], base, n_bases)
+    blocks = _BlockMapBuilder(outcomes, design, slopes, [t for _, t in cores], base, n_bases)
     merge = cell is None and not tasks  # then blocks differ in nothing but their items
-    kernels, core_maps, task_maps = blocks.on_grid(merge, chance) if outcomes.grid is not None else blocks.sparse_maps()
+    kernels, core_maps, task_maps = blocks.map_grid(merge, chance) if outcomes.grid is not None else blocks.map_sparse()
     layout = UnknownsLayout(
-        sizes=_sizes(terms, kernels, outcomes, n_bases),
-        core=np.concatenate(core_variance_codes).astype(np.intp),
+        sizes=_term_sizes(terms, kernels, outcomes, n_bases),
+        core=np.concatenate(core_sigma_indices).astype(np.intp),
         task=np.concatenate([np.full(t.columns.shape[1], g) for g, t in tasks] or [np.zeros(0)]).astype(np.intp),
         cell=cell,
         item=item,
@@ -182,7 +182,7 @@ def _objective(
     return LaplaceLikelihood(kernels, core_maps, task_maps, layout, restricted=restricted)
 
 
-def _sizes(terms: tuple[RandomTerm, ...], kernels: list[TaskKernel], outcomes: MixedData, n_bases: int) -> Ints:
+def _term_sizes(terms: tuple[RandomTerm, ...], kernels: list[LogitKernel], outcomes: FitOutcomes, n_bases: int) -> Ints:
     """Effects of each variance as the objective holds them, those without outcomes included."""
     n_groups_by_kind = {
         "item": outcomes.n_items,
@@ -195,10 +195,10 @@ def _sizes(terms: tuple[RandomTerm, ...], kernels: list[TaskKernel], outcomes: M
 
 
 @dataclass(frozen=True)
-class _CoordinateMaps:
+class _BlockMapBuilder:
     """Maps from core and task effects to the coordinates of every block."""
 
-    outcomes: MixedData
+    outcomes: FitOutcomes
     design: Floats
     slopes: Floats
     cores: list[RandomTerm]
@@ -210,7 +210,7 @@ class _CoordinateMaps:
             return self.outcomes.student, self.outcomes.n_students
         return self.base, self.n_bases
 
-    def on_grid(self, merge: bool, chance: bool) -> tuple[list[TaskKernel], Floats, Floats]:
+    def map_grid(self, merge_blocks: bool, chance: bool) -> tuple[list[LogitKernel], Floats, Floats]:
         """One coordinate for each student; blocks that look alike become one where tasks have no effects."""
         outcomes = self.outcomes
         assert outcomes.grid is not None
@@ -224,40 +224,40 @@ class _CoordinateMaps:
         core_maps = np.hstack(core_columns).reshape(k, s, -1)
         slopes = self.slopes.reshape(k, s, -1)
         blocks, chances = list(outcomes.grid), list(outcomes.chance or ()) if chance else []
-        if merge and k > 1:
+        if merge_blocks and k > 1:
             task_groups: dict[bytes, list[int]] = {}
             for t in range(k):
                 task_groups.setdefault(np.round(core_maps[t], 9).tobytes(), []).append(t)
             blocks = [_concatenate_blocks([blocks[t] for t in group]) for group in task_groups.values()]
             chances = [np.concatenate([chances[t] for t in group]) for group in task_groups.values()] if chances else []
-            first_tasks = [group[0] for group in task_groups.values()]
-            core_maps, slopes = core_maps[first_tasks], slopes[first_tasks]
+            representative_tasks = [group[0] for group in task_groups.values()]
+            core_maps, slopes = core_maps[representative_tasks], slopes[representative_tasks]
         if chances:
             return [ChanceLinkKernel(y, n, c) for (y, n), c in zip(blocks, chances, strict=True)], core_maps, slopes
         return [GridLogitKernel(y, n) for y, n in blocks], core_maps, slopes
 
-    def sparse_maps(self) -> tuple[list[TaskKernel], Floats, Floats]:
+    def map_sparse(self) -> tuple[list[LogitKernel], Floats, Floats]:
         """One coordinate for each student, and one for each column that varies within student and task."""
         outcomes, rows = self.outcomes, self.outcomes.rows
         assert rows is not None
         s = outcomes.n_students
         cell = np.unique(outcomes.task * s + outcomes.student, return_inverse=True)[1]
-        cell_first_rows = first_rows(cell, int(cell.max()) + 1)
+        first_row_of_cell = find_first_rows(cell, int(cell.max()) + 1)
         column_sets = [self.design, self.slopes, *(t.columns for t in self.cores)]
         # What is constant within a cell hangs on the student's coordinate; the rest gets coordinates of its own.
-        uniform = [np.abs(x - x[cell_first_rows[cell]]).max(axis=0, initial=0.0) <= 1e-12 for x in column_sets]
+        uniform = [np.abs(x - x[first_row_of_cell[cell]]).max(axis=0, initial=0.0) <= 1e-12 for x in column_sets]
         task_bounds = np.searchsorted(outcomes.task, np.arange(outcomes.n_tasks + 1))
-        kernels: list[TaskKernel] = []
-        maps: list[tuple[Floats, Floats]] = []
+        kernels: list[LogitKernel] = []
+        block_maps: list[tuple[Floats, Floats]] = []
         for k in range(outcomes.n_tasks):
             task_rows = slice(task_bounds[k], task_bounds[k + 1])
-            matrix, *pair = self._row_block(task_rows, column_sets, uniform)
+            matrix, *pair = self._map_task_rows(task_rows, column_sets, uniform)
             data = rows.successes[task_rows], rows.trials[task_rows], outcomes.student[task_rows], rows.item[task_rows]
-            kernels.append(SparseKernel(*data, matrix, s))
-            maps.append((pair[0], pair[1]))
-        return kernels, np.stack([m[0] for m in maps]), np.stack([m[1] for m in maps])
+            kernels.append(SparseLogitKernel(*data, matrix, s))
+            block_maps.append((pair[0], pair[1]))
+        return kernels, np.stack([m[0] for m in block_maps]), np.stack([m[1] for m in block_maps])
 
-    def _row_block(
+    def _map_task_rows(
         self, task_rows: slice, column_sets: list[Floats], uniform: list[NDArray[np.bool_]]
     ) -> tuple[sparse.csr_array, Floats, Floats]:
         """M of a block with its maps from the core and from the task's effects."""
@@ -268,8 +268,8 @@ class _CoordinateMaps:
         row_of_student[student[::-1]] = np.arange(n)[::-1]
         seen = row_of_student >= 0
         columns: list[Any] = [student_indicators]
-        core_columns: list[_Column] = []
-        slopes: list[_Column] = []
+        core_columns: list[_SparseColumn] = []
+        slopes: list[_SparseColumn] = []
         width = s
         for x, is_uniform, target in ((column_sets[0], uniform[0], core_columns), (column_sets[1], uniform[1], slopes)):
             for j in range(x.shape[1]):
@@ -292,7 +292,7 @@ class _CoordinateMaps:
                 core_columns.extend(
                     (start + np.flatnonzero(seen & (group == g)), values[seen & (group == g)]) for g in range(n_groups)
                 )
-        return sparse.csr_array(sparse.hstack(columns)), _matrix(core_columns, width), _matrix(slopes, width)
+        return sparse.csr_array(sparse.hstack(columns)), _fill_matrix(core_columns, width), _fill_matrix(slopes, width)
 
 
 def _concatenate_blocks(
@@ -304,7 +304,7 @@ def _concatenate_blocks(
     return np.hstack([y for y, _ in blocks]), trials
 
 
-def _matrix(columns: list[_Column], width: int) -> Floats:
+def _fill_matrix(columns: list[_SparseColumn], width: int) -> Floats:
     """Columns given by their rows and values as a dense matrix, shape (width, columns)."""
     matrix = np.zeros((width, len(columns)))
     for j, (row_indices, values) in enumerate(columns):

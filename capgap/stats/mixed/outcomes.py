@@ -14,16 +14,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from capgap.errors import EstimationError, suggestion
 from capgap.schema.remarks import Reason, Remark, remark
-from capgap.stats.estimate import RemarkCarrier
+from capgap.stats.estimate import RemarkedResult
 
-__all__ = ["OutcomeGrid", "MixedData", "NotEstimable", "first_rows", "from_columns", "from_grid"]
+__all__ = ["OutcomeGrid", "FitOutcomes", "NotEstimable", "find_first_rows", "convert_columns", "convert_grid"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
-Column = NDArray[Any]
+ColumnValues = NDArray[Any]
 Path = Literal["auto", "grid", "sparse"]
 
-MIN_FILLED_SHARE = 0.2
+MIN_GRID_FILL_SHARE = 0.2
 """A grid is built where at least this share of it is filled."""
 
 
@@ -78,7 +78,7 @@ class OutcomeGrid:
 
 
 @dataclass(frozen=True)
-class SparseRows:
+class SparseOutcomeRows:
     """Outcomes of the sparse path, sorted by task; each of shape (R,)."""
 
     successes: Floats
@@ -88,7 +88,7 @@ class SparseRows:
 
 
 @dataclass(frozen=True)
-class MixedData(RemarkCarrier):
+class FitOutcomes(RemarkedResult):
     """All that a fit needs to know about the data; D design rows, sorted by task."""
 
     student_names: tuple[str, ...]
@@ -100,11 +100,11 @@ class MixedData(RemarkCarrier):
     """Trials of each design row; 0 where a cell is empty."""
     successes: Floats
     """Successes of each design row."""
-    columns: Mapping[str, Column]
+    columns: Mapping[str, ColumnValues]
     """Covariates, each of shape (D,)."""
     grid: tuple[tuple[NDArray[Any], NDArray[Any] | None], ...] | None
     """Successes and trials of each task, (S, I) each, on the grid path."""
-    rows: SparseRows | None
+    rows: SparseOutcomeRows | None
     """The outcomes on the sparse path, where they are the design rows."""
     items_per_task: Ints
     answers_per_item: float
@@ -133,7 +133,7 @@ class MixedData(RemarkCarrier):
         return int(self.weight.sum())
 
 
-def from_grid(grid: OutcomeGrid, names: tuple[str, ...]) -> MixedData:
+def convert_grid(grid: OutcomeGrid, names: tuple[str, ...]) -> FitOutcomes:
     """The blocks of a grid; columns are those of `names` that it has."""
     successes = np.asarray(grid.successes)
     n_students = len(successes)
@@ -148,27 +148,27 @@ def from_grid(grid: OutcomeGrid, names: tuple[str, ...]) -> MixedData:
         item_index: Any = slice(task_items[0], task_items[-1] + 1) if is_contiguous else task_items
         trials = None if grid.trials is None else np.asarray(grid.trials)[:, item_index]
         blocks.append((successes[:, item_index], None if trials is None or (trials == 1).all() else trials))
-    columns: dict[str, Column] = {}
+    columns: dict[str, ColumnValues] = {}
     for name in names:
         if name in grid.students:
             columns[name] = np.tile(np.asarray(grid.students[name]), len(labels))
         elif name in grid.tasks:
             columns[name] = np.repeat(np.asarray(grid.tasks[name]), n_students)
     students = np.asarray(grid.students.get("student", np.arange(n_students))).astype(str)
-    data = _grid_outcomes(tuple(students), tuple(map(str, labels)), tuple(blocks), columns)
+    data = _build_grid_outcomes(tuple(students), tuple(map(str, labels)), tuple(blocks), columns)
     return data if chance is None else replace(data, chance=tuple(chance[task_items] for task_items in items_by_task))
 
 
-def _grid_outcomes(
+def _build_grid_outcomes(
     students: tuple[str, ...],
     tasks: tuple[str, ...],
     blocks: tuple[tuple[NDArray[Any], NDArray[Any] | None], ...],
-    columns: Mapping[str, Column],
-) -> MixedData:
+    columns: Mapping[str, ColumnValues],
+) -> FitOutcomes:
     s, k = len(students), len(tasks)
     weight = np.concatenate([np.full(s, y.shape[1], dtype=float) if n is None else n.sum(axis=1) for y, n in blocks])
     answers = [np.full(y.shape[1], s) if n is None else n.sum(axis=0) for y, n in blocks]
-    return MixedData(
+    return FitOutcomes(
         student_names=students,
         task_names=tasks,
         student=np.tile(np.arange(s), k),
@@ -183,7 +183,7 @@ def _grid_outcomes(
     )
 
 
-def from_columns(
+def convert_columns(
     data: Mapping[str, ArrayLike] | pd.DataFrame,
     *,
     score: str,
@@ -194,7 +194,7 @@ def from_columns(
     trials: str | None,
     path: Path,
     chance: str | None = None,
-) -> MixedData:
+) -> FitOutcomes:
     """The blocks of a long table.
 
     Raises
@@ -205,7 +205,7 @@ def from_columns(
         No outcome is left, or scores are neither right nor wrong.
     """
     numbers = [name for name in (trials, chance) if name]
-    table, remarks = _table(data, [score, student, item, *numbers], [task, *covariates], trials)
+    table, remarks = _build_complete_table(data, [score, student, item, *numbers], [task, *covariates], trials)
     if task not in table:
         table[task] = "all"
     n = table[trials].to_numpy(dtype=float) if trials else np.ones(len(table))
@@ -221,32 +221,32 @@ def from_columns(
     repeated = len(table) - len(np.unique(s * np.int64(len(items)) + pair))
     if repeated:
         remarks.append(remark(Reason.REPEATED_OUTCOMES, n=repeated))
-    item_chances = _chances(table[chance].to_numpy(dtype=float), pair, chance) if chance else None
-    long_rows = _LongRows(np.round(y), n, s, k, pair, item_task, columns, item_chances)
+    item_chances = _validate_item_chances(table[chance].to_numpy(dtype=float), pair, chance) if chance else None
+    long_rows = _LongTableRows(np.round(y), n, s, k, pair, item_task, columns, item_chances)
     unit_names = dict(students=tuple(map(str, students)), tasks=tuple(map(str, tasks)))
-    uniform = _uniform_within_cells(long_rows, len(students))
+    has_uniform_cells = _uniform_within_cells(long_rows, len(students))
     # The grid where covariates allow it and it is not mostly empty; rows else.
-    filled_share = (len(table) - repeated) / (len(students) * len(items))
-    if path == "grid" and not uniform:
+    grid_fill_share = (len(table) - repeated) / (len(students) * len(items))
+    if path == "grid" and not has_uniform_cells:
         raise EstimationError("path='grid' needs covariates that are constant within student and task; use 'auto'.")
-    if uniform and (path == "grid" or (path == "auto" and filled_share >= MIN_FILLED_SHARE)):
-        return _pivot(long_rows, **unit_names).noting(*remarks)
+    if has_uniform_cells and (path == "grid" or (path == "auto" and grid_fill_share >= MIN_GRID_FILL_SHARE)):
+        return _pivot_to_grid(long_rows, **unit_names).noting(*remarks)
     return _sorted_rows(long_rows, **unit_names).noting(*remarks)
 
 
 @dataclass(frozen=True)
-class _LongRows:
+class _LongTableRows:
     y: Floats
     n: Floats
     student: Ints
     task: Ints
     item: Ints
     item_task: Ints
-    columns: Mapping[str, Column]
+    columns: Mapping[str, ColumnValues]
     chance: Floats | None
 
 
-def _chances(values: Floats, item: Ints, name: str) -> Floats:
+def _validate_item_chances(values: Floats, item: Ints, name: str) -> Floats:
     """Of each item, shape (I,)."""
     item_chances = np.zeros(int(item.max()) + 1)
     item_chances[item] = values
@@ -255,15 +255,15 @@ def _chances(values: Floats, item: Ints, name: str) -> Floats:
     return item_chances
 
 
-def _table(
+def _build_complete_table(
     data: Mapping[str, ArrayLike] | pd.DataFrame, required: list[str], optional_columns: list[str], trials: str | None
 ) -> tuple[pd.DataFrame, list[Remark]]:
     """The columns that are needed, without rows that miss something, and what was left out."""
-    available = list(data)
+    available_columns = list(data)
     for name in required:
-        if name not in available:
-            raise EstimationError(f"no column {name!r} in the data.{suggestion(name, map(str, available))}")
-    names = list(dict.fromkeys([*required, *(name for name in optional_columns if name in available)]))
+        if name not in available_columns:
+            raise EstimationError(f"no column {name!r} in the data.{suggestion(name, map(str, available_columns))}")
+    names = list(dict.fromkeys([*required, *(name for name in optional_columns if name in available_columns)]))
     arrays = {name: np.asarray(data[name]) for name in names}
     if len({a.shape for a in arrays.values()}) > 1 or any(a.ndim != 1 for a in arrays.values()):
         shapes = ", ".join(f"{name} {a.shape}" for name, a in arrays.items())
@@ -275,8 +275,8 @@ def _table(
         except (TypeError, ValueError):
             raise EstimationError(f"{name}: expected numbers, found {arrays[name].dtype}.") from None
     with np.errstate(all="ignore"):
-        numeric = table.select_dtypes("number")
-        complete_rows = table.notna().all(axis=1) & np.isfinite(numeric.to_numpy(dtype=float)).all(axis=1)
+        numeric_columns = table.select_dtypes("number")
+        complete_rows = table.notna().all(axis=1) & np.isfinite(numeric_columns.to_numpy(dtype=float)).all(axis=1)
     if trials:
         complete_rows &= table[trials] > 0
     n_incomplete = int((~complete_rows).sum())
@@ -287,21 +287,21 @@ def _table(
     return table, remarks
 
 
-def first_rows(group_codes: Ints, n: int) -> Ints:
+def find_first_rows(group_codes: Ints, n: int) -> Ints:
     """The first row with each code, shape (n,); 0 for codes that do not occur."""
     first_row = np.zeros(n, dtype=np.intp)
     first_row[group_codes[::-1]] = np.arange(len(group_codes))[::-1]  # of several writes to one place the last stays
     return first_row
 
 
-def _uniform_within_cells(long_rows: _LongRows, n_students: int) -> bool:
+def _uniform_within_cells(long_rows: _LongTableRows, n_students: int) -> bool:
     """Whether every covariate has one value within student and task."""
     cell = long_rows.task * n_students + long_rows.student
-    cell_first_rows = first_rows(cell, int(cell.max()) + 1)
-    return all(bool((values == values[cell_first_rows[cell]]).all()) for values in long_rows.columns.values())
+    first_row_of_cell = find_first_rows(cell, int(cell.max()) + 1)
+    return all(bool((values == values[first_row_of_cell[cell]]).all()) for values in long_rows.columns.values())
 
 
-def _pivot(long_rows: _LongRows, *, students: tuple[str, ...], tasks: tuple[str, ...]) -> MixedData:
+def _pivot_to_grid(long_rows: _LongTableRows, *, students: tuple[str, ...], tasks: tuple[str, ...]) -> FitOutcomes:
     """The long rows as one grid of students x items for each task."""
     s, total = len(students), len(long_rows.item_task)
     flat_index = long_rows.student * total + long_rows.item
@@ -312,22 +312,22 @@ def _pivot(long_rows: _LongRows, *, students: tuple[str, ...], tasks: tuple[str,
     for k in range(len(tasks)):
         task_items = slice(task_bounds[k], task_bounds[k + 1])
         blocks.append((y[:, task_items], None if (n[:, task_items] == 1).all() else n[:, task_items]))
-    cell_first_rows = first_rows(long_rows.task * s + long_rows.student, len(tasks) * s)
-    columns = {name: values[cell_first_rows] for name, values in long_rows.columns.items()}
-    data = _grid_outcomes(students, tasks, tuple(blocks), columns)
+    first_row_of_cell = find_first_rows(long_rows.task * s + long_rows.student, len(tasks) * s)
+    columns = {name: values[first_row_of_cell] for name, values in long_rows.columns.items()}
+    data = _build_grid_outcomes(students, tasks, tuple(blocks), columns)
     if long_rows.chance is None:
         return data
     return replace(data, chance=tuple(np.split(long_rows.chance, task_bounds[1:-1])))
 
 
-def _sorted_rows(long_rows: _LongRows, *, students: tuple[str, ...], tasks: tuple[str, ...]) -> MixedData:
+def _sorted_rows(long_rows: _LongTableRows, *, students: tuple[str, ...], tasks: tuple[str, ...]) -> FitOutcomes:
     """The long rows sorted by task, for the sparse path."""
     order = np.argsort(long_rows.task, kind="stable")
     task, item = long_rows.task[order], long_rows.item[order]
     starts = np.searchsorted(long_rows.item_task, np.arange(len(tasks)))
     counts = np.bincount(long_rows.item_task, minlength=len(tasks))
     y, n = long_rows.y[order], long_rows.n[order]
-    return MixedData(
+    return FitOutcomes(
         student_names=students,
         task_names=tasks,
         student=long_rows.student[order],
@@ -336,7 +336,7 @@ def _sorted_rows(long_rows: _LongRows, *, students: tuple[str, ...], tasks: tupl
         successes=y,
         columns={name: values[order] for name, values in long_rows.columns.items()},
         grid=None,
-        rows=SparseRows(y, n, item - starts[task]),
+        rows=SparseOutcomeRows(y, n, item - starts[task]),
         items_per_task=counts.astype(np.intp),
         answers_per_item=float(np.median(np.bincount(item, n))),
     )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from capgap.errors import EstimationError, suggestion
 from capgap.stats.estimate import Estimate, EstimateSet, refused
-from capgap.stats.mixed.alternative_estimators import EstimatorAgreement, population_of
+from capgap.stats.mixed.alternative_estimators import EstimatorAgreement, adapt_population
 from capgap.stats.mixed.inference import FixedEffectsInference
 from capgap.stats.mixed.margins import MarginalEffect
 from capgap.stats.mixed.terms import OmittedTerm, Population
@@ -32,7 +32,7 @@ class MixedFit(EstimateSet):
     """Random terms that the data cannot carry, with the reason."""
     margins: tuple[MarginalEffect, ...] = ()
     """Average marginal effects in score points (0 to 1)."""
-    two_stage: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
+    two_stage_estimates: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
     """Least squares of each student's logit gap: (effect, capabilities) to its interval; a marginal estimand."""
     agreement: tuple[EstimatorAgreement, ...] = ()
     """Whether several estimators of each difference of capabilities agree."""
@@ -46,10 +46,10 @@ class MixedFit(EstimateSet):
     path: Literal["grid", "sparse", ""] = ""
     criterion: float = float("nan")
     """The restricted Laplace log-likelihood at its highest point, up to a constant."""
-    centres: Mapping[str, float] = field(default_factory=dict)
+    covariate_centres: Mapping[str, float] = field(default_factory=dict)
     """Where each number was centred."""
     conf_level: float = 0.95
-    _names: tuple[str, ...] = ()
+    _coefficient_names: tuple[str, ...] = ()
     _beta_inference: FixedEffectsInference | None = None
 
     def contrast(self, weights: Mapping[str, float], *, null: float = 0.0) -> Estimate:
@@ -76,7 +76,7 @@ class MixedFit(EstimateSet):
         vector: NDArray[np.float64] = np.zeros(len(self._beta_inference.beta))
         for name, weight in weights.items():
             if weight:
-                vector[self._names.index(name)] = weight
+                vector[self._coefficient_names.index(name)] = weight
         return self._beta_inference.estimate(vector, conf_level=self.conf_level, null=null)
 
     @property
@@ -97,7 +97,7 @@ class MixedFit(EstimateSet):
             row_labels = {"part": kind, "term": term, "where": scope, "estimator": estimator, "scale": scale}
             if self.population is None:
                 return row_labels
-            students, tasks = population_of(estimator, self.population)
+            students, tasks = adapt_population(estimator, self.population)
             return {**row_labels, "population_students": students, "population_tasks": tasks}
 
         for name, estimate in self.coefficients.items():
@@ -106,7 +106,7 @@ class MixedFit(EstimateSet):
             yield labels("standard deviation", name, "logit"), estimate
         for margin in self.margins:
             yield labels("marginal effect", margin.effect, "score", margin.where), margin.estimate
-        for (name, scope), estimate in self.two_stage.items():
+        for (name, scope), estimate in self.two_stage_estimates.items():
             yield labels("student gaps", name, "logit", scope, "two_stage"), estimate
         for agreement in self.agreement:
             for other in agreement.alternatives[1:]:

@@ -13,18 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capgap.schema.remarks import Reason, Remark, remark
-from capgap.stats.estimate import RemarkCarrier
+from capgap.stats.estimate import RemarkedResult
 from capgap.stats.mixed.coding import DesignCoding, slope_columns
-from capgap.stats.mixed.outcomes import MixedData
+from capgap.stats.mixed.outcomes import FitOutcomes
 
-__all__ = ["FEWEST_TASKS", "OmittedTerm", "Population", "RandomTerm", "TermPlan", "plan_terms", "rank", "within_groups"]
+__all__ = ["MIN_TASK_COUNT", "OmittedTerm", "Population", "RandomTerm", "TermPlan", "plan_terms", "rank", "residualise"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
-TaskPopulation = Literal["these_tasks", "tasks_like_these"]
+TaskPopulationCode = Literal["these_tasks", "tasks_like_these"]
 StudentPopulation = Literal["these_checkpoints", "these_recipes", "these_recipes_bases_like_these"]
 
-FEWEST_TASKS = 6
+MIN_TASK_COUNT = 6
 """Below so many tasks in a capability, numbers are about these tasks and none else."""
 TOLERANCE = 1e-8
 
@@ -33,7 +33,7 @@ class Population(NamedTuple):
     """Whom an interval is about, in the codes of the columns ``population_students`` and ``population_tasks``."""
 
     students: StudentPopulation
-    tasks: TaskPopulation
+    tasks: TaskPopulationCode
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class RandomTerm:
 
 
 @dataclass(frozen=True)
-class OmittedTerm(RemarkCarrier):
+class OmittedTerm(RemarkedResult):
     """A term that the data cannot carry; its remark says why."""
 
     name: str
@@ -67,8 +67,8 @@ class TermPlan:
 
     random: tuple[RandomTerm, ...]
     left_out: tuple[OmittedTerm, ...]
-    population: TaskPopulation
-    fixed_tasks: Floats
+    population: TaskPopulationCode
+    fixed_task_columns: Floats
     """Nuisance columns where tasks are fixed, shape (D, f): tasks' deviations within what the formula says of them."""
 
 
@@ -78,11 +78,11 @@ def rank(matrix: Floats, norms: Floats | None = None) -> int:
     scaled = matrix[:, norms > 0] / norms[norms > 0]
     if not scaled.size:
         return 0
-    triangle = np.linalg.qr(scaled, mode="r")
-    return int((np.linalg.svd(triangle, compute_uv=False) > TOLERANCE * np.sqrt(len(norms))).sum())
+    qr_factor = np.linalg.qr(scaled, mode="r")
+    return int((np.linalg.svd(qr_factor, compute_uv=False) > TOLERANCE * np.sqrt(len(norms))).sum())
 
 
-def within_groups(matrix: Floats, group_codes: Ints, columns: Floats) -> tuple[Floats, int]:
+def residualise(matrix: Floats, group_codes: Ints, columns: Floats) -> tuple[Floats, int]:
     """Residuals of a matrix (D, p) after regression on `columns` (D, m) within each group, and the ranks' sum."""
     n, m = int(group_codes.max()) + 1, columns.shape[1]
     columns = columns / np.maximum(np.linalg.norm(columns, axis=0), 1e-300)  # so that units do not decide ranks
@@ -113,7 +113,7 @@ class _TermCollector:
         self.terms: list[RandomTerm] = []
         self.left_out: list[OmittedTerm] = []
 
-    def omit_term(self, name: str, code: Reason, **values: object) -> None:
+    def record_omitted_term(self, name: str, code: Reason, **values: object) -> None:
         self.left_out.append(OmittedTerm(name, remarks=(Remark(code, values),)))
 
     def add(self, name: str, kind: str, groups: Ints, columns: Floats, below: Sequence[Floats], reason: Remark) -> bool:
@@ -138,12 +138,12 @@ class _TermCollector:
     def _rank_within_groups(self, group_codes: Ints, columns: Floats) -> tuple[int, Floats]:
         nonempty = self.used
         residuals = np.zeros_like(self.design)
-        residuals[nonempty], ranks = within_groups(self.design[nonempty], group_codes[nonempty], columns[nonempty])
+        residuals[nonempty], ranks = residualise(self.design[nonempty], group_codes[nonempty], columns[nonempty])
         return ranks + rank(residuals[nonempty], self.norms), residuals
 
 
 def plan_terms(
-    outcomes: MixedData,
+    outcomes: FitOutcomes,
     predictors: DesignCoding,
     design: Floats,
     base: Ints | None,
@@ -159,34 +159,34 @@ def plan_terms(
     base
         Code of the base of each design row; None where bases are unknown.
     tasks
-        Whether tasks are a sample: by their number (`FEWEST_TASKS` in every capability), or as asked for.
+        Whether tasks are a sample: by their number (`MIN_TASK_COUNT` in every capability), or as asked for.
     task_slopes
         Whether tasks have slopes of their own.
     """
     planner = _TermCollector(design, outcomes.weight)
     intercept = np.ones((len(design), 1))
-    ability = predictors.capability_covariate.random_columns() if predictors.has_capability else None
+    ability = predictors.capability_covariate.random_columns() if predictors.compares_capability else None
     counts = _tasks_per_capability(outcomes, predictors)
-    sampled = tasks == "like these" or (tasks == "auto" and min(counts) >= FEWEST_TASKS)
+    sampled = tasks == "like these" or (tasks == "auto" and min(counts) >= MIN_TASK_COUNT)
     one_item_per_task = bool((outcomes.items_per_task == 1).all())
     _plan_items(planner, outcomes, intercept, one_item_per_task)
     fixed_task_columns = np.zeros((len(design), 0))
     if one_item_per_task:
-        planner.omit_term("task", Reason.ONE_ITEM_PER_TASK)
+        planner.record_omitted_term("task", Reason.ONE_ITEM_PER_TASK)
     elif sampled:
         _plan_tasks(planner, outcomes, predictors, intercept, task_slopes)
     else:
-        planner.omit_term("task", Reason.FEW_TASKS, least=FEWEST_TASKS)
-        fixed_task_columns = _fixed_tasks(outcomes, predictors, design)
+        planner.record_omitted_term("task", Reason.FEW_TASKS, least=MIN_TASK_COUNT)
+        fixed_task_columns = _build_task_columns(outcomes, predictors, design)
     _plan_students(planner, outcomes, predictors, intercept, ability)
     _plan_cells(planner, outcomes, intercept, one_item_per_task, min(counts))
-    _plan_bases(planner, outcomes, intercept, ability, base)
-    population: TaskPopulation = "tasks_like_these" if sampled else "these_tasks"
+    _plan_base_terms(planner, outcomes, intercept, ability, base)
+    population: TaskPopulationCode = "tasks_like_these" if sampled else "these_tasks"
     return TermPlan(tuple(planner.terms), tuple(planner.left_out), population, fixed_task_columns)
 
 
-def _tasks_per_capability(outcomes: MixedData, predictors: DesignCoding) -> tuple[int, ...]:
-    if not predictors.has_capability:
+def _tasks_per_capability(outcomes: FitOutcomes, predictors: DesignCoding) -> tuple[int, ...]:
+    if not predictors.compares_capability:
         return (outcomes.n_tasks,)
     nonempty = outcomes.weight > 0
     capability_codes = predictors.capability_covariate.values[nonempty].astype(np.intp)
@@ -195,25 +195,25 @@ def _tasks_per_capability(outcomes: MixedData, predictors: DesignCoding) -> tupl
     return tuple(map(int, np.bincount(pairs // outcomes.n_tasks, minlength=n_levels)))
 
 
-def _plan_items(planner: _TermCollector, outcomes: MixedData, intercept: Floats, one_item_per_task: bool) -> None:
+def _plan_items(planner: _TermCollector, outcomes: FitOutcomes, intercept: Floats, one_item_per_task: bool) -> None:
     if outcomes.answers_per_item < 2:
-        planner.omit_term("item", Reason.ITEMS_ANSWERED_ONCE)
+        planner.record_omitted_term("item", Reason.ITEMS_ANSWERED_ONCE)
     elif outcomes.n_items < 2 or (not one_item_per_task and outcomes.items_per_task.max() < 2):
-        planner.omit_term("item", Reason.NO_TASK_OF_TWO_ITEMS)
+        planner.record_omitted_term("item", Reason.NO_TASK_OF_TWO_ITEMS)
     else:
         planner.terms.append(RandomTerm("item", "item", intercept, outcomes.n_items))
 
 
 def _plan_tasks(
-    planner: _TermCollector, outcomes: MixedData, predictors: DesignCoding, intercept: Floats, task_slopes: bool
+    planner: _TermCollector, outcomes: FitOutcomes, predictors: DesignCoding, intercept: Floats, task_slopes: bool
 ) -> None:
-    explained_remark = remark(Reason.EXPLAINED_BY_FIXED_EFFECTS, groups="tasks")
-    if not planner.add("task", "task", outcomes.task, intercept, [], explained_remark):
+    fixed_effects_remark = remark(Reason.EXPLAINED_BY_FIXED_EFFECTS, groups="tasks")
+    if not planner.add("task", "task", outcomes.task, intercept, [], fixed_effects_remark):
         return
-    for term in predictors.formula.crossed_with(predictors.capability) if predictors.has_capability else ():
+    for term in predictors.formula.list_crossed_terms(predictors.capability) if predictors.compares_capability else ():
         name = ":".join(map(str, term))
         if not task_slopes:
-            planner.omit_term(f"task x {name}", Reason.SLOPES_NOT_ASKED)
+            planner.record_omitted_term(f"task x {name}", Reason.SLOPES_NOT_ASKED)
             continue
         columns = slope_columns(predictors, term)
         constant = remark(Reason.CONSTANT_WITHIN_TASKS, name=name)
@@ -221,62 +221,62 @@ def _plan_tasks(
 
 
 def _plan_students(
-    planner: _TermCollector, outcomes: MixedData, predictors: DesignCoding, intercept: Floats, ability: Floats | None
+    planner: _TermCollector, outcomes: FitOutcomes, predictors: DesignCoding, intercept: Floats, ability: Floats | None
 ) -> None:
-    explained_remark = remark(Reason.EXPLAINED_BY_FIXED_EFFECTS, groups="students")
-    planner.add("student", "student", outcomes.student, intercept, [], explained_remark)
+    fixed_effects_remark = remark(Reason.EXPLAINED_BY_FIXED_EFFECTS, groups="students")
+    planner.add("student", "student", outcomes.student, intercept, [], fixed_effects_remark)
     if ability is not None:
-        planner.add("student x capability", "student", outcomes.student, ability, [intercept], explained_remark)
+        planner.add("student x capability", "student", outcomes.student, ability, [intercept], fixed_effects_remark)
     nonempty = outcomes.weight > 0
-    for term in predictors.formula.crossed_with(predictors.capability) if predictors.has_capability else ():
+    for term in predictors.formula.list_crossed_terms(predictors.capability) if predictors.compares_capability else ():
         columns = slope_columns(predictors, term)
-        demeaned, _ = within_groups(columns[nonempty], outcomes.student[nonempty], intercept[nonempty])
+        demeaned, _ = residualise(columns[nonempty], outcomes.student[nonempty], intercept[nonempty])
         if np.linalg.norm(demeaned) > TOLERANCE * np.linalg.norm(columns[nonempty]):
             name = ":".join(map(str, term))
-            planner.add(f"student x {name}", "student", outcomes.student, columns, [intercept], explained_remark)
+            planner.add(f"student x {name}", "student", outcomes.student, columns, [intercept], fixed_effects_remark)
 
 
 def _plan_cells(
-    planner: _TermCollector, outcomes: MixedData, intercept: Floats, one_item_per_task: bool, min_tasks: int
+    planner: _TermCollector, outcomes: FitOutcomes, intercept: Floats, one_item_per_task: bool, min_tasks: int
 ) -> None:
     cell = outcomes.task * outcomes.n_students + outcomes.student
     nonempty_cells = np.flatnonzero(np.bincount(cell, outcomes.weight))
     if one_item_per_task or np.bincount(cell, outcomes.weight).max() < 2:
-        planner.omit_term("student x task", Reason.ONE_OUTCOME_PER_CELL)
+        planner.record_omitted_term("student x task", Reason.ONE_OUTCOME_PER_CELL)
     elif outcomes.n_students < 2 or outcomes.n_tasks < 2:
-        planner.omit_term("student x task", Reason.NO_CROSSED_CELLS)
+        planner.record_omitted_term("student x task", Reason.NO_CROSSED_CELLS)
     elif min_tasks < 2:
-        planner.omit_term("student x task", Reason.ONE_TASK_IN_CAPABILITY)
+        planner.record_omitted_term("student x task", Reason.ONE_TASK_IN_CAPABILITY)
     else:
         planner.terms.append(RandomTerm("student x task", "student x task", intercept, len(nonempty_cells)))
 
 
-def _plan_bases(
-    planner: _TermCollector, outcomes: MixedData, intercept: Floats, ability: Floats | None, base: Ints | None
+def _plan_base_terms(
+    planner: _TermCollector, outcomes: FitOutcomes, intercept: Floats, ability: Floats | None, base: Ints | None
 ) -> None:
     if base is None:
         return
     nonempty = outcomes.weight > 0
     n_bases = len(np.unique(base[nonempty]))
     if n_bases == 1:
-        planner.omit_term("base", Reason.ONE_BASE)
+        planner.record_omitted_term("base", Reason.ONE_BASE)
     elif n_bases == len(np.unique(outcomes.student[nonempty])):
-        planner.omit_term("base", Reason.NO_SHARED_BASE)
+        planner.record_omitted_term("base", Reason.NO_SHARED_BASE)
     else:
-        explained_remark = remark(Reason.EXPLAINED_BY_FIXED_EFFECTS, groups="bases")
-        planner.add("base", "base", base, intercept, [], explained_remark)
+        fixed_effects_remark = remark(Reason.EXPLAINED_BY_FIXED_EFFECTS, groups="bases")
+        planner.add("base", "base", base, intercept, [], fixed_effects_remark)
         if ability is not None:
-            planner.add("base x capability", "base", base, ability, [intercept], explained_remark)
+            planner.add("base x capability", "base", base, ability, [intercept], fixed_effects_remark)
 
 
-def _fixed_tasks(outcomes: MixedData, predictors: DesignCoding, design: Floats) -> Floats:
+def _build_task_columns(outcomes: FitOutcomes, predictors: DesignCoding, design: Floats) -> Floats:
     """Columns of tasks' deviations, from the formula's task-level columns, and of their slopes likewise.
 
     They are orthogonal to the task-level columns with equal weight on every task, so that the formula's coefficients
     stay what they are with equal task weights: the projection of the tasks' own effects.
     """
     nonempty, k = outcomes.weight > 0, outcomes.n_tasks
-    demeaned, _ = within_groups(design[nonempty], outcomes.task[nonempty], np.ones((int(nonempty.sum()), 1)))
+    demeaned, _ = residualise(design[nonempty], outcomes.task[nonempty], np.ones((int(nonempty.sum()), 1)))
     norms = np.maximum(np.linalg.norm(design[nonempty], axis=0), 1e-300)
     level = np.linalg.norm(demeaned, axis=0) <= TOLERANCE * norms
     task_first_rows = np.array([np.flatnonzero(nonempty & (outcomes.task == t))[0] for t in range(k)])
@@ -284,13 +284,13 @@ def _fixed_tasks(outcomes: MixedData, predictors: DesignCoding, design: Floats) 
     # An orthonormal basis of the task effects that the formula's task-level columns leave: (K, f).
     task_effect_basis = u[:, int((values > TOLERANCE * values.max(initial=1e-300)).sum()) :]
     blocks = [task_effect_basis[outcomes.task]]
-    for term in predictors.formula.crossed_with(predictors.capability) if predictors.has_capability else ():
+    for term in predictors.formula.list_crossed_terms(predictors.capability) if predictors.compares_capability else ():
         slopes = (
             np.hstack([predictors.covariates[f].columns()[0] for f in term])
             if len(term) == 1
             else slope_columns(predictors, term)
         )
-        varying, _ = within_groups(slopes[nonempty], outcomes.task[nonempty], np.ones((int(nonempty.sum()), 1)))
-        varies_in_task = np.linalg.norm(varying, axis=0) > TOLERANCE * np.linalg.norm(slopes[nonempty], axis=0)
+        demeaned_slopes, _ = residualise(slopes[nonempty], outcomes.task[nonempty], np.ones((int(nonempty.sum()), 1)))
+        varies_in_task = np.linalg.norm(demeaned_slopes, axis=0) > TOLERANCE * np.linalg.norm(slopes[nonempty], axis=0)
         blocks.extend(task_effect_basis[outcomes.task] * column[:, None] for column in slopes[:, varies_in_task].T)
     return np.hstack(blocks)

@@ -9,10 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, Remark, remark
-from capgap.stats.estimate import Estimate, EstimateSet, Status
+from capgap.stats.estimate import Estimate, EstimateSet, EstimateStatus
 from capgap.stats.multiplicity import holm
-from capgap.stats.patterns.evidence import PatternCountTest, PatternReplication, choose_n_patterns, compare_halves
-from capgap.stats.patterns.mixture import PatternData, fit_mixture
+from capgap.stats.patterns.evidence import PatternCountTest, PatternReplication, choose_n_patterns, replicate_halves
+from capgap.stats.patterns.mixture import AnswerGrid, fit_mixture
 
 __all__ = ["MIN_PATTERN_ITEMS", "MIN_PATTERN_STUDENTS", "FailurePatterns", "find_patterns"]
 
@@ -22,11 +22,11 @@ MIN_PATTERN_STUDENTS = 24
 """With fewer students patterns were not recovered in simulations (adjusted Rand index .3 at 24)."""
 MIN_PATTERN_ITEMS = 50
 """With fewer items there is nothing to group."""
-MIN_ANSWERED = 0.5
+MIN_ANSWERED_SHARE = 0.5
 """An item that fewer of the students answered is left out."""
 MAX_SELECTION_ITEMS = 3000
 """K is chosen, and the halves are compared, on so many items at most, drawn at random."""
-PATTERN_METHOD = "mixture of logistic response surfaces (EM), K by held-out students"
+PATTERN_METHOD_NAME = "mixture of logistic response surfaces (EM), K by held-out students"
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,17 @@ class FailurePatterns(EstimateSet):
     """Share of the items in each pattern, shape (K,), descending."""
     evidence: tuple[PatternCountTest, ...] = ()
     """What held-out students said to each further pattern; the last line is the one that was not taken."""
-    halves: tuple[PatternReplication, ...] = ()
+    half_tests: tuple[PatternReplication, ...] = ()
     """Per pattern: does what one half of the students shows predict the other half? Empty where K = 1."""
-    half_p_values: Floats = field(default_factory=lambda: np.empty(0))
+    half_test_p_values: Floats = field(default_factory=lambda: np.empty(0))
     """The halves' p-values after Holm, shape (K,)."""
     n_students: int = 0
     """Students that answered."""
     n_items: int = 0
     """Items that were grouped."""
-    method: str = PATTERN_METHOD
+    method: str = PATTERN_METHOD_NAME
     """How."""
-    status: Status = "ok"
+    status: EstimateStatus = "ok"
     """``ok`` or ``refused``."""
 
     @property
@@ -81,9 +81,9 @@ class FailurePatterns(EstimateSet):
             labels |= {f"slope_{x}": float(b) for x, b in zip(self.covariates, self.surface_logits[k, 1:], strict=True)}
             labels["n_students"] = self.n_students
             number = Estimate(float(share), n_items=self.n_items, method=self.method)
-            if self.halves:
-                labels |= {"gain_other_half": self.halves[k].gain, "overlap_of_halves": self.halves[k].overlap}
-                number = replace(number, p_value=float(self.half_p_values[k]))
+            if self.half_tests:
+                labels |= {"gain_other_half": self.half_tests[k].gain, "overlap_of_halves": self.half_tests[k].overlap}
+                number = replace(number, p_value=float(self.half_test_p_values[k]))
             yield labels, number
 
 
@@ -137,27 +137,27 @@ def find_patterns(
     less to the students' covariates.
     """
     y, x = _validate_arrays(scores, covariates, names)
-    guess = _chance(chance, y.shape[1])
+    guess = _validate_chances(chance, y.shape[1])
     seen = np.isfinite(y)
     students = np.flatnonzero(seen.any(axis=1))
     if len(students) < MIN_PATTERN_STUDENTS:
-        return _refused_patterns(y.shape[1], remark(Reason.FEW_STUDENTS, n=len(students), least=MIN_PATTERN_STUDENTS))
+        return _refuse_patterns(y.shape[1], remark(Reason.FEW_STUDENTS, n=len(students), least=MIN_PATTERN_STUDENTS))
     y, x, seen = y[students], x[students], seen[students]
     centre, spread = x.mean(axis=0), x.std(axis=0)
-    varies = spread > 1e-9 * (1 + np.abs(centre))
-    if not varies.any():
-        return _refused_patterns(y.shape[1], remark(Reason.NO_VARYING_COVARIATE))
-    items = np.flatnonzero(seen.mean(axis=0) >= MIN_ANSWERED)
+    has_variation = spread > 1e-9 * (1 + np.abs(centre))
+    if not has_variation.any():
+        return _refuse_patterns(y.shape[1], remark(Reason.NO_VARYING_COVARIATE))
+    items = np.flatnonzero(seen.mean(axis=0) >= MIN_ANSWERED_SHARE)
     if len(items) < MIN_PATTERN_ITEMS:
-        return _refused_patterns(y.shape[1], remark(Reason.FEW_ANSWERED_ITEMS, n=len(items), least=MIN_PATTERN_ITEMS))
+        return _refuse_patterns(y.shape[1], remark(Reason.FEW_ANSWERED_ITEMS, n=len(items), least=MIN_PATTERN_ITEMS))
     successes = np.where(seen, y, 0.0)[:, items]
     n_varying = int((successes.std(axis=0) > 0).sum())
     if n_varying < MIN_PATTERN_ITEMS:
-        return _refused_patterns(y.shape[1], remark(Reason.FEW_VARYING_ITEMS, n=n_varying, least=MIN_PATTERN_ITEMS))
-    varying = tuple(name for name, is_varying in zip(names, varies, strict=True) if is_varying)
-    design = np.column_stack([np.ones(len(x)), (x[:, varies] - centre[varies]) / spread[varies]])
-    answers = PatternData(successes, seen[:, items].astype(float), design, guess[items])
-    remarks = [remark(Reason.CONSTANT_COVARIATE, name=name) for name in names if name not in varying]
+        return _refuse_patterns(y.shape[1], remark(Reason.FEW_VARYING_ITEMS, n=n_varying, least=MIN_PATTERN_ITEMS))
+    varying_covariates = tuple(name for name, is_varying in zip(names, has_variation, strict=True) if is_varying)
+    design = np.column_stack([np.ones(len(x)), (x[:, has_variation] - centre[has_variation]) / spread[has_variation]])
+    answers = AnswerGrid(successes, seen[:, items].astype(float), design, guess[items])
+    remarks = [remark(Reason.CONSTANT_COVARIATE, name=name) for name in names if name not in varying_covariates]
     if len(items) < y.shape[1]:
         remarks.append(remark(Reason.SPARSE_ITEMS, n=y.shape[1] - len(items)))
     # K and the halves rest on a sample of the items, memberships on all of them.
@@ -172,30 +172,30 @@ def find_patterns(
     mixture = fit_mixture(answers, k, rng)
     if not mixture.converged:
         remarks.append(remark(Reason.EM_NOT_CONVERGED))
-    halves = compare_halves(sample, mixture.memberships[sampled], rng) if k > 1 else []
+    half_tests = replicate_halves(sample, mixture.memberships[sampled], rng) if k > 1 else []
     memberships = np.full((y.shape[1], k), np.nan)
     memberships[items] = mixture.memberships
     return FailurePatterns(
         memberships=memberships,
         surface_logits=mixture.surface_logits,
-        covariates=varying,
+        covariates=varying_covariates,
         shares=mixture.shares,
         evidence=tuple(evidence),
-        halves=tuple(halves),
-        half_p_values=holm([h.p_value for h in halves]),
+        half_tests=tuple(half_tests),
+        half_test_p_values=holm([h.p_value for h in half_tests]),
         n_students=len(answers.design),
         n_items=len(items),
         remarks=tuple(remarks),
     )
 
 
-def _refused_patterns(n_items: int, reason: Remark) -> FailurePatterns:
+def _refuse_patterns(n_items: int, reason: Remark) -> FailurePatterns:
     return FailurePatterns(
         np.full((n_items, 0), np.nan), np.empty((0, 0)), (), np.empty(0), status="refused", remarks=(reason,)
     )
 
 
-def _chance(chance: ArrayLike, n_items: int) -> Floats:
+def _validate_chances(chance: ArrayLike, n_items: int) -> Floats:
     chances = np.asarray(chance, dtype=float)
     if chances.shape not in ((), (n_items,)):
         raise EstimationError(f"chance: expected one number or the shape ({n_items},), found {chances.shape}.")

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import special
 from scipy.optimize import linear_sum_assignment
 
-from capgap.stats.patterns.mixture import ItemMixture, PatternData, fit_mixture, predicted_scores
+from capgap.stats.patterns.mixture import AnswerGrid, ItemMixture, fit_mixture, predicted_scores
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -57,19 +57,19 @@ def deal_students(design: Floats, n_parts: int, rng: np.random.Generator) -> Int
     rng
         Deals neighbours in the design at random.
     """
-    jitter = rng.normal(0, 1e-6, len(design))
+    tie_break_noise = rng.normal(0, 1e-6, len(design))
     # Neighbours along the design's longest axis that are not yet told apart by it are shuffled.
-    axis = np.linalg.svd(design[:, 1:], full_matrices=False)[0][:, 0] if design.shape[1] > 1 else jitter
-    order = np.argsort(axis + jitter, kind="stable")
-    part_of_student = np.empty(len(design), dtype=np.intp)
+    axis = np.linalg.svd(design[:, 1:], full_matrices=False)[0][:, 0] if design.shape[1] > 1 else tie_break_noise
+    order = np.argsort(axis + tie_break_noise, kind="stable")
+    student_part_codes = np.empty(len(design), dtype=np.intp)
     for start in range(0, len(order), n_parts):
         block = order[start : start + n_parts]
-        part_of_student[block] = rng.permutation(n_parts)[: len(block)]
-    return part_of_student
+        student_part_codes[block] = rng.permutation(n_parts)[: len(block)]
+    return student_part_codes
 
 
 def choose_n_patterns(
-    answers: PatternData,
+    answers: AnswerGrid,
     rng: np.random.Generator,
     *,
     max_patterns: int,
@@ -96,12 +96,12 @@ def choose_n_patterns(
     share are what the patterns are made of.
     """
     fold = deal_students(answers.design, N_FOLDS, rng)
-    previous_scores = _held_out(answers, fold, 1, rng)
+    previous_scores = _score_held_out(answers, fold, 1, rng)
     steps: list[PatternCountTest] = []
     chosen = 1
     for k in range(2, max_patterns + 1):
-        current_scores = _held_out(answers, fold, k, rng)
-        gain, error, p_value = _one_sided(current_scores - previous_scores)
+        current_scores = _score_held_out(answers, fold, k, rng)
+        gain, error, p_value = _t_test_gains(current_scores - previous_scores)
         steps.append(PatternCountTest(k, gain, error, p_value, len(current_scores)))
         if not p_value < level:
             break
@@ -109,7 +109,7 @@ def choose_n_patterns(
     return chosen, steps
 
 
-def compare_halves(answers: PatternData, memberships: Floats, rng: np.random.Generator) -> list[PatternReplication]:
+def replicate_halves(answers: AnswerGrid, memberships: Floats, rng: np.random.Generator) -> list[PatternReplication]:
     """What each pattern of a mixture, found again in each half of the students, is worth for the other half.
 
     Parameters
@@ -138,13 +138,13 @@ def compare_halves(answers: PatternData, memberships: Floats, rng: np.random.Gen
         gains[h], p_values[h] = np.array(_pattern_gain(mixture, baseline, held_out))[order].T
     return [
         PatternReplication(
-            float(gains[:, j].mean()), min(1.0, 2 * float(p_values[:, j].min())), _correlation(members, j)
+            float(gains[:, j].mean()), min(1.0, 2 * float(p_values[:, j].min())), _correlate_halves(members, j)
         )
         for j in range(k)
     ]
 
 
-def _held_out(answers: PatternData, fold: Ints, k: int, rng: np.random.Generator) -> Floats:
+def _score_held_out(answers: AnswerGrid, fold: Ints, k: int, rng: np.random.Generator) -> Floats:
     """Each student's mean held-out log-probability under k patterns, shape (S,); NaN where it answered nothing."""
     score = np.full(len(fold), np.nan)
     for held_fold in np.unique(fold):
@@ -156,7 +156,7 @@ def _held_out(answers: PatternData, fold: Ints, k: int, rng: np.random.Generator
     return score
 
 
-def _one_sided(gains: Floats) -> tuple[float, float, float]:
+def _t_test_gains(gains: Floats) -> tuple[float, float, float]:
     """Mean, standard error, and the t-test's p-value that the mean is not above zero."""
     finite_gains = gains[np.isfinite(gains)]
     if len(finite_gains) < 2:
@@ -167,22 +167,22 @@ def _one_sided(gains: Floats) -> tuple[float, float, float]:
     return mean, error, float(special.stdtr(len(finite_gains) - 1, -mean / error))
 
 
-def _match_patterns(full_memberships: Floats, half_memberships: Floats) -> Ints:
+def _match_patterns(all_student_memberships: Floats, half_student_memberships: Floats) -> Ints:
     """For each pattern of the full mixture the half's pattern that shares most of its items."""
-    return np.asarray(linear_sum_assignment(-(full_memberships.T @ half_memberships))[1], dtype=np.intp)
+    return np.asarray(linear_sum_assignment(-(all_student_memberships.T @ half_student_memberships))[1], dtype=np.intp)
 
 
-def _pattern_gain(mixture: ItemMixture, baseline: ItemMixture, held_out: PatternData) -> list[tuple[float, float]]:
+def _pattern_gain(mixture: ItemMixture, baseline: ItemMixture, held_out: AnswerGrid) -> list[tuple[float, float]]:
     """For each pattern: gain per answer of the mixture over one surface on its items, and the one-sided p-value."""
     gain = predicted_scores(mixture, held_out) - predicted_scores(baseline, held_out)
     weight = held_out.seen @ mixture.memberships
     with np.errstate(invalid="ignore", divide="ignore"):
-        student_gains = np.where(weight > 0, (gain @ mixture.memberships) / weight, np.nan)
-    return [(mean, p_value) for mean, _, p_value in map(_one_sided, student_gains.T)]
+        student_pattern_gains = np.where(weight > 0, (gain @ mixture.memberships) / weight, np.nan)
+    return [(mean, p_value) for mean, _, p_value in map(_t_test_gains, student_pattern_gains.T)]
 
 
-def _correlation(members: list[Floats], pattern: int) -> float:
-    first_half, second_half = (m[:, pattern] for m in members)
-    if not (first_half.std() > 1e-9 and second_half.std() > 1e-9):
+def _correlate_halves(members: list[Floats], pattern: int) -> float:
+    first_half_members, second_half_members = (m[:, pattern] for m in members)
+    if not (first_half_members.std() > 1e-9 and second_half_members.std() > 1e-9):
         return math.nan
-    return float(np.corrcoef(first_half, second_half)[0, 1])
+    return float(np.corrcoef(first_half_members, second_half_members)[0, 1])

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 from scipy.special import expit
 
-__all__ = ["PatternData", "ItemMixture", "fit_mixture", "predicted_scores"]
+__all__ = ["AnswerGrid", "ItemMixture", "fit_mixture", "predicted_scores"]
 
 Floats = NDArray[np.float64]
 
 MAX_ABS_EASE = 6.0
 """Difficulties lie within so many logits of the mean; beyond, an answer is as good as certain."""
-EASE_PRIOR_ITEMS = 5.0
+EASE_PRIOR_WEIGHT = 5.0
 """The distribution of ease starts as if so many items had been seen, normal with a wide spread (`PRIOR_SD`)."""
 PRIOR_SD = 2.0
 """Of those, in logits."""
@@ -27,7 +27,7 @@ MAX_STEP = 1.0
 
 
 @dataclass(frozen=True)
-class PatternData:
+class AnswerGrid:
     """The outcome grid and the students' design."""
 
     successes: Floats
@@ -39,13 +39,13 @@ class PatternData:
     chance: Floats
     """Probability that who does not know an item gets it right, shape (n,); 0 where nothing can be guessed."""
 
-    def students(self, student_idx: NDArray[np.intp]) -> "PatternData":
+    def students(self, student_idx: NDArray[np.intp]) -> "AnswerGrid":
         """Some of the students."""
-        return PatternData(self.successes[student_idx], self.seen[student_idx], self.design[student_idx], self.chance)
+        return AnswerGrid(self.successes[student_idx], self.seen[student_idx], self.design[student_idx], self.chance)
 
-    def items(self, item_idx: NDArray[np.intp]) -> "PatternData":
+    def items(self, item_idx: NDArray[np.intp]) -> "AnswerGrid":
         """Some of the items."""
-        return PatternData(self.successes[:, item_idx], self.seen[:, item_idx], self.design, self.chance[item_idx])
+        return AnswerGrid(self.successes[:, item_idx], self.seen[:, item_idx], self.design, self.chance[item_idx])
 
     @property
     def is_complete(self) -> bool:
@@ -95,7 +95,7 @@ class _EmState:
 
 
 def fit_mixture(
-    answers: PatternData,
+    answers: AnswerGrid,
     n_patterns: int,
     rng: np.random.Generator,
     *,
@@ -139,7 +139,7 @@ def fit_mixture(
     best_start: tuple[float, _EmState] | None = None
     slopes = _item_slopes(answers)
     for start in range(starts):
-        label = _first_labels(slopes, n_patterns, rng, use_random=start == starts - 1)
+        label = _draw_start_labels(slopes, n_patterns, rng, draw_randomly=start == starts - 1)
         state = grid.start(label, n_patterns)
         value, _ = grid.run(state, PROBE_ITERATIONS if starts > 1 else 0, tolerance)
         if best_start is None or value > best_start[0]:
@@ -163,7 +163,7 @@ def fit_mixture(
     )
 
 
-def predicted_scores(mixture: ItemMixture, held_out: PatternData) -> Floats:
+def predicted_scores(mixture: ItemMixture, held_out: AnswerGrid) -> Floats:
     """How probable the answers of students that the mixture has not seen are, given what it learnt of the items.
 
     Parameters
@@ -202,7 +202,7 @@ def predicted_scores(mixture: ItemMixture, held_out: PatternData) -> Floats:
 class _EaseGrid:
     """The answers with the grid of ease, and the steps of EM on them."""
 
-    answers: PatternData
+    answers: AnswerGrid
     nodes: Floats
     prior: Floats
     """Items at each node before any was seen, shape (Q,)."""
@@ -211,7 +211,7 @@ class _EaseGrid:
     """Each chance that occurs, with its items."""
 
     @classmethod
-    def of(cls, answers: PatternData) -> "_EaseGrid":
+    def of(cls, answers: AnswerGrid) -> "_EaseGrid":
         # An item's ease is known to about 2/sqrt(S) logits; the sum over a grid is as good as the integral from there.
         step = min(0.8, 3.0 / math.sqrt(len(answers.design)))
         nodes = np.linspace(-MAX_ABS_EASE, MAX_ABS_EASE, 2 * math.ceil(MAX_ABS_EASE / step) + 1)
@@ -219,7 +219,7 @@ class _EaseGrid:
         chances = np.unique(answers.chance)
         items_by_chance = tuple((float(c), np.flatnonzero(answers.chance == c)) for c in chances)
         all_items = ((float(chances[0]), slice(None)),)  # views of the answers, no copies
-        prior = EASE_PRIOR_ITEMS * normal_density / normal_density.sum()
+        prior = EASE_PRIOR_WEIGHT * normal_density / normal_density.sum()
         return cls(answers, nodes, prior, answers.is_complete, all_items if len(chances) == 1 else items_by_chance)
 
     def start(self, label: NDArray[np.intp], n_patterns: int) -> _EmState:
@@ -229,10 +229,10 @@ class _EaseGrid:
         soft_labels = np.full((n_items, n_patterns), 0.1 / n_patterns)
         soft_labels[np.arange(n_items), label] += 0.9
         share = (a.successes.sum(axis=0) + 0.5) / (a.seen.sum(axis=0) + 1)
-        ease = np.log(share / (1 - share))
-        ease -= ease.mean()
-        node_weights = np.exp(-0.5 * ((ease[:, None] - self.nodes) / 0.6) ** 2)
-        node_weights /= node_weights.sum(axis=1, keepdims=True)
+        item_ease = np.log(share / (1 - share))
+        item_ease -= item_ease.mean()
+        item_node_weights = np.exp(-0.5 * ((item_ease[:, None] - self.nodes) / 0.6) ** 2)
+        item_node_weights /= item_node_weights.sum(axis=1, keepdims=True)
         shape = n_patterns, a.design.shape[1]
         state = _EmState(
             surface_logits=np.zeros(shape),
@@ -241,19 +241,19 @@ class _EaseGrid:
             shares=np.full(n_patterns, 1 / n_patterns),
             weights=self.prior / self.prior.sum(),
         )
-        responsibility = (soft_labels[:, :, None] * node_weights[:, None, :]).reshape(n_items, -1)
+        responsibilities = (soft_labels[:, :, None] * item_node_weights[:, None, :]).reshape(n_items, -1)
         for _ in range(3):
-            self.maximise(state, responsibility)
+            self.maximise(state, responsibilities)
         return state
 
     def run(self, state: _EmState, n_iterations: int, tolerance: float) -> tuple[float, bool]:
         """EM steps until rest; the state is moved in place."""
         previous_value = -math.inf
         for _ in range(n_iterations):
-            responsibility, value = self.expectation_step(state)
-            if value - previous_value < tolerance * len(responsibility) and previous_value > -math.inf:
+            responsibilities, value = self.expectation_step(state)
+            if value - previous_value < tolerance * len(responsibilities) and previous_value > -math.inf:
                 return value, True
-            self.maximise(state, responsibility)
+            self.maximise(state, responsibilities)
             previous_value = value
         return previous_value, False
 
@@ -269,10 +269,10 @@ class _EaseGrid:
         posterior = np.empty((a.successes.shape[1], eta.shape[1]))
         for chance, items in self.kinds:
             # Per answer: log P(wrong) for all, plus the log odds of right against wrong for those that are right.
-            log_miss = math.log1p(-chance) - np.logaddexp(0, eta)
-            odds = eta if chance == 0 else np.log(chance + (1 - chance) * expit(eta)) - log_miss
-            missed = log_miss.sum(axis=0) if self.is_complete else a.seen[:, items].T @ log_miss
-            posterior[items] = a.successes[:, items].T @ odds + missed
+            log_p_wrong = math.log1p(-chance) - np.logaddexp(0, eta)
+            log_odds = eta if chance == 0 else np.log(chance + (1 - chance) * expit(eta)) - log_p_wrong
+            missed = log_p_wrong.sum(axis=0) if self.is_complete else a.seen[:, items].T @ log_p_wrong
+            posterior[items] = a.successes[:, items].T @ log_odds + missed
         with np.errstate(divide="ignore"):  # a pattern may have died out
             prior = np.log(state.shares)[:, None] + np.log(state.weights)
         posterior += prior.ravel()
@@ -282,16 +282,16 @@ class _EaseGrid:
         posterior /= total
         return posterior, float((np.log(total) + top).sum())
 
-    def maximise(self, state: _EmState, responsibility: Floats) -> None:
+    def maximise(self, state: _EmState, responsibilities: Floats) -> None:
         """One Newton step for surfaces and offsets; the rest in closed form."""
         a, q = self.answers, len(self.nodes)
-        weight = responsibility.sum(axis=0)
-        n = np.broadcast_to(weight, (len(a.design), len(weight))) if self.is_complete else a.seen @ responsibility
+        weight = responsibilities.sum(axis=0)
+        n = np.broadcast_to(weight, (len(a.design), len(weight))) if self.is_complete else a.seen @ responsibilities
         p = expit(self._student_logits(state))
         y = np.zeros_like(p)
         for chance, items in self.kinds:  # of what is right, the part that is known and not guessed
             p_known = 1.0 if chance == 0 else p / (chance + (1 - chance) * p)
-            y += p_known * (a.successes[:, items] @ responsibility[items])
+            y += p_known * (a.successes[:, items] @ responsibilities[items])
         # Sums over ease: all that a surface needs.
         residual = (y - n * p).reshape(len(p), -1, q).sum(axis=2)
         curvature = (n * p * (1 - p)).reshape(len(p), -1, q).sum(axis=2)
@@ -302,16 +302,16 @@ class _EaseGrid:
             pattern_logits += np.clip(step, -MAX_STEP, MAX_STEP)
         # Offsets: one Newton step each under their normal prior, whose variance is then set by its EM update.
         precision = state.offset_sd**-2
-        information = curvature.sum(axis=1) + precision
+        offset_hessian = curvature.sum(axis=1) + precision
         offset_score = (y - n * expit(self._student_logits(state))).sum(axis=1)
-        state.offsets += np.clip((offset_score - precision * state.offsets) / information, -MAX_STEP, MAX_STEP)
-        state.offset_sd = max(0.02, float(np.sqrt(np.mean(state.offsets**2 + 1 / information))))
+        state.offsets += np.clip((offset_score - precision * state.offsets) / offset_hessian, -MAX_STEP, MAX_STEP)
+        state.offset_sd = max(0.02, float(np.sqrt(np.mean(state.offsets**2 + 1 / offset_hessian))))
         state.shares = weight.reshape(-1, q).sum(axis=1) / weight.sum()
         counts = weight.reshape(-1, q).sum(axis=0) + self.prior
         state.weights = counts / counts.sum()
 
 
-def _item_slopes(answers: PatternData) -> Floats:
+def _item_slopes(answers: AnswerGrid) -> Floats:
     """A rough slope of each item on each covariate, each scaled to the same spread, shape (n, p - 1)."""
     x = answers.design
     centre = np.where(answers.seen > 0, 2 * answers.successes - 1, 0.0)
@@ -320,9 +320,9 @@ def _item_slopes(answers: PatternData) -> Floats:
     return np.asarray(slopes / np.where(spread > 0, spread, 1.0))
 
 
-def _first_labels(slopes: Floats, k: int, rng: np.random.Generator, *, use_random: bool) -> NDArray[np.intp]:
+def _draw_start_labels(slopes: Floats, k: int, rng: np.random.Generator, *, draw_randomly: bool) -> NDArray[np.intp]:
     if k == 1:
         return np.zeros(len(slopes), dtype=np.intp)
-    if use_random:
+    if draw_randomly:
         return rng.integers(0, k, len(slopes)).astype(np.intp)
     return np.asarray(kmeans2(slopes, k, minit="++", rng=rng, missing="warn")[1], dtype=np.intp)

@@ -17,17 +17,17 @@ from capgap.stats.means import mean_estimate
 from capgap.stats.patterns.discover import FailurePatterns
 from capgap.stats.stratified import Design
 
-__all__ = ["PatternName", "name_patterns", "standardised_differences", "distinctive_words"]
+__all__ = ["PatternName", "label_patterns", "standardised_differences", "distinctive_words"]
 
 Floats = NDArray[np.float64]
 
-WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?|[+\-*/=<>%^]")
+WORD_PATTERN = re.compile(r"[^\W_]+(?:['’][^\W_]+)?|[+\-*/=<>%^]")
 """A word, a number or a sign of arithmetic."""
 MAX_TEXT_CHARS = 20_000
 """Only so many characters of a text are read for words."""
-MIN_WORD_ITEMS = 3
+MIN_ITEMS_WITH_WORD = 3
 """A word of fewer items names nothing."""
-MIN_DIFFERENCE = 0.2
+MIN_LABEL_DIFFERENCE = 0.2
 """Standardised differences below this stay out of the label."""
 PRIOR_ITEMS = 10.0
 """Weight of the prior of words: as if so many more items held each word as often as all do."""
@@ -49,7 +49,7 @@ class PatternName(EstimateSet):
     """Students' mean failure on its items."""
     net_excess: Estimate
     """Failure of students minus that of the base on its items, minus the same on all other items."""
-    base_excess: Estimate
+    excess_over_base: Estimate
     """Failure of students minus that of the base on its items."""
     examples: tuple[int, ...]
     """Items that belong to it most surely, best first."""
@@ -57,19 +57,19 @@ class PatternName(EstimateSet):
     @property
     def label(self) -> str:
         """A few words for a heading."""
-        large_differences = [(name, d) for name, d in self.differences if abs(d) >= MIN_DIFFERENCE]
-        overrepresented = {name.partition(" = ")[0] for name, d in large_differences if d > 0 and " = " in name}
-        traits = []
-        for name, d in large_differences:
-            variable, is_word, word = name.partition(" = ")
+        label_differences = [(name, d) for name, d in self.differences if abs(d) >= MIN_LABEL_DIFFERENCE]
+        enriched_variables = {name.partition(" = ")[0] for name, d in label_differences if d > 0 and " = " in name}
+        covariate_traits = []
+        for name, d in label_differences:
+            covariate, is_word, word = name.partition(" = ")
             if not is_word:
-                traits.append(f"{'high' if d > 0 else 'low'} {name}")
+                covariate_traits.append(f"{'high' if d > 0 else 'low'} {name}")
             elif d > 0:
-                traits.append(name)
-            elif variable not in overrepresented:  # else that it is one word says already that it is not another
-                traits.append(f"{variable} other than {word}")
-        quoted = [f"“{word}”" for word, _ in self.words[:3]]
-        return ", ".join([*traits[:3], *quoted]) or "no covariate or word sets it apart"
+                covariate_traits.append(name)
+            elif covariate not in enriched_variables:  # else that it is one word says already that it is not another
+                covariate_traits.append(f"{covariate} other than {word}")
+        quoted_words = [f"“{word}”" for word, _ in self.words[:3]]
+        return ", ".join([*covariate_traits[:3], *quoted_words]) or "no covariate or word sets it apart"
 
     @property
     def heading(self) -> str:
@@ -79,11 +79,11 @@ class PatternName(EstimateSet):
     def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
         """Failure over the base, and its excess over that of the other items."""
         labels = {"pattern": self.pattern, "label": self.label, "failure": self.failure}
-        yield {"contrast": "failure - base's", **labels}, self.base_excess
+        yield {"contrast": "failure - base's", **labels}, self.excess_over_base
         yield {"contrast": "pattern - other items", **labels}, self.net_excess
 
 
-def name_patterns(
+def label_patterns(
     patterns: FailurePatterns,
     scores: ArrayLike,
     *,
@@ -143,7 +143,7 @@ def name_patterns(
         included = np.isfinite(member[:, k])
         differences = standardised_differences(columns, weights, included)
         words = [] if item_words is None else distinctive_words(item_words, weights, included)[:n_words]
-        base_excess, net_excess = _excess_failure(failure - base_failure, weights, included, group, conf_level)
+        excess_over_base, net_excess = _estimate_excess(failure - base_failure, weights, included, group, conf_level)
         valid = included & np.isfinite(failure)
         names.append(
             PatternName(
@@ -152,7 +152,7 @@ def name_patterns(
                 words=tuple(words),
                 failure=float(np.average(failure[valid], weights=weights[valid])) if weights[valid].sum() else math.nan,
                 net_excess=net_excess,
-                base_excess=base_excess,
+                excess_over_base=excess_over_base,
                 examples=tuple(int(i) for i in np.argsort(-weights, kind="stable")[:n_examples] if weights[i] > 0),
             )
         )
@@ -160,7 +160,7 @@ def name_patterns(
 
 
 def standardised_differences(
-    columns: Mapping[str, Floats], membership: Floats, included: NDArray[np.bool_]
+    columns: Mapping[str, Floats], p_in_pattern: Floats, included: NDArray[np.bool_]
 ) -> list[tuple[str, float]]:
     """Mean inside minus mean outside in units of the pooled standard deviation, by absolute size, largest first.
 
@@ -168,7 +168,7 @@ def standardised_differences(
     ----------
     columns
         Numeric covariates by name, shape (I,) each; items whose value is not finite do not count.
-    membership
+    p_in_pattern
         Membership of each item, 0 to 1, shape (I,).
     included
         Which items count at all, shape (I,).
@@ -181,20 +181,20 @@ def standardised_differences(
     differences = []
     for name, values in columns.items():
         has_value = included & np.isfinite(values)
-        x, w = values[has_value], membership[has_value]
+        x, w = values[has_value], p_in_pattern[has_value]
         if not (w.sum() > 1e-9 and (1 - w).sum() > 1e-9):
             continue
-        inner_mean, outer_mean = (np.average(x, weights=v) for v in (w, 1 - w))
-        spread = (np.average((x - inner_mean) ** 2, weights=w) + np.average((x - outer_mean) ** 2, weights=1 - w)) / 2
-        if spread > 1e-12 * (1 + inner_mean**2):
-            differences.append((name, float((inner_mean - outer_mean) / math.sqrt(spread))))
-        elif abs(inner_mean - outer_mean) > 1e-9:
-            differences.append((name, math.copysign(math.inf, inner_mean - outer_mean)))
+        pattern_mean, other_mean = (np.average(x, weights=v) for v in (w, 1 - w))
+        spread = (np.average((x - pattern_mean) ** 2, weights=w) + np.average((x - other_mean) ** 2, weights=1 - w)) / 2
+        if spread > 1e-12 * (1 + pattern_mean**2):
+            differences.append((name, float((pattern_mean - other_mean) / math.sqrt(spread))))
+        elif abs(pattern_mean - other_mean) > 1e-9:
+            differences.append((name, math.copysign(math.inf, pattern_mean - other_mean)))
     return sorted(differences, key=lambda pair: -abs(pair[1]))
 
 
 def distinctive_words(
-    item_words: Sequence[set[str]], membership: Floats, included: NDArray[np.bool_]
+    item_words: Sequence[set[str]], p_in_pattern: Floats, included: NDArray[np.bool_]
 ) -> list[tuple[str, float]]:
     """Words that the items inside hold more often than those outside, with z above 3, largest first.
 
@@ -202,7 +202,7 @@ def distinctive_words(
     ----------
     item_words
         The words of each item, I sets: a word counts once an item.
-    membership
+    p_in_pattern
         Membership of each item, 0 to 1, shape (I,).
     included
         Which items count at all, shape (I,).
@@ -215,31 +215,31 @@ def distinctive_words(
     ----------
     Monroe, B. L., Colaresi, M. P. & Quinn, K. M. (2008). Fightin' words. Political Analysis 16, 372-403.
     """
-    counts_inside: defaultdict[str, float] = defaultdict(float)
-    counts_outside: defaultdict[str, float] = defaultdict(float)
+    pattern_word_counts: defaultdict[str, float] = defaultdict(float)
+    other_word_counts: defaultdict[str, float] = defaultdict(float)
     items: Counter[str] = Counter()
-    for words, weight, is_included in zip(item_words, membership, included, strict=True):
+    for words, weight, is_included in zip(item_words, p_in_pattern, included, strict=True):
         if not is_included:
             continue
         for word in words:
-            counts_inside[word] += float(weight)
-            counts_outside[word] += 1 - float(weight)
+            pattern_word_counts[word] += float(weight)
+            other_word_counts[word] += 1 - float(weight)
             items[word] += 1
-    n_inside, n_outside = float(membership[included].sum()), float((1 - membership[included]).sum())
-    if not (n_inside > 0 and n_outside > 0):
+    n_in_pattern, n_in_others = float(p_in_pattern[included].sum()), float((1 - p_in_pattern[included]).sum())
+    if not (n_in_pattern > 0 and n_in_others > 0):
         return []
-    total = n_inside + n_outside
+    total = n_in_pattern + n_in_others
     word_z_scores = []
     for word, n in items.items():
-        if n < MIN_WORD_ITEMS:
+        if n < MIN_ITEMS_WITH_WORD:
             continue
         # A word that every item holds says nothing, and half an item keeps its odds finite.
         share = min(n / total, 1 - 0.5 / total)
         a, b = PRIOR_ITEMS * share, PRIOR_ITEMS * (1 - share)
-        y1, y0 = counts_inside[word], counts_outside[word]
-        odds1, odds0 = (y1 + a) / (n_inside - y1 + b), (y0 + a) / (n_outside - y0 + b)
-        variance = 1 / (y1 + a) + 1 / (y0 + a) + 1 / (n_inside - y1 + b) + 1 / (n_outside - y0 + b)
-        z = math.log(odds1 / odds0) / math.sqrt(variance)
+        y1, y0 = pattern_word_counts[word], other_word_counts[word]
+        pattern_odds, other_odds = (y1 + a) / (n_in_pattern - y1 + b), (y0 + a) / (n_in_others - y0 + b)
+        variance = 1 / (y1 + a) + 1 / (y0 + a) + 1 / (n_in_pattern - y1 + b) + 1 / (n_in_others - y0 + b)
+        z = math.log(pattern_odds / other_odds) / math.sqrt(variance)
         if z > MIN_WORD_Z:
             word_z_scores.append((word, z))
     return sorted(word_z_scores, key=lambda pair: (-pair[1], pair[0]))
@@ -251,7 +251,7 @@ def _check_length(name: str, length: int, n_items: int) -> None:
 
 
 def _words_of(texts: Sequence[str]) -> list[set[str]]:
-    return [set(WORD.findall(text[:MAX_TEXT_CHARS].lower())) for text in texts]
+    return [set(WORD_PATTERN.findall(text[:MAX_TEXT_CHARS].lower())) for text in texts]
 
 
 def _columns(covariates: Mapping[str, ArrayLike], n_items: int) -> dict[str, Floats]:
@@ -269,26 +269,26 @@ def _columns(covariates: Mapping[str, ArrayLike], n_items: int) -> dict[str, Flo
     return columns
 
 
-def _excess_failure(
-    failure_gap: Floats, membership: Floats, included: NDArray[np.bool_], group: NDArray[np.intp], conf_level: float
+def _estimate_excess(
+    failure_gap: Floats, p_in_pattern: Floats, included: NDArray[np.bool_], group: NDArray[np.intp], conf_level: float
 ) -> tuple[Estimate, Estimate]:
     """Failure over the base inside, and inside minus outside, by weighted means with clustered errors."""
-    has_gap = included & np.isfinite(failure_gap)
-    w = membership[has_gap]
-    if not has_gap.any():
+    has_failure_gap = included & np.isfinite(failure_gap)
+    w = p_in_pattern[has_failure_gap]
+    if not has_failure_gap.any():
         refusal = refused(remark(Reason.NO_BASE_ANSWERS))
         return refusal, refusal
-    n_inside, n_outside = float(w.sum()), float((1 - w).sum())
-    if min(n_inside, n_outside) < 2:
-        refusal = refused(remark(Reason.PATTERN_TOO_SMALL), n_items=int(has_gap.sum()))
+    n_in_pattern, n_in_others = float(w.sum()), float((1 - w).sum())
+    if min(n_in_pattern, n_in_others) < 2:
+        refusal = refused(remark(Reason.PATTERN_TOO_SMALL), n_items=int(has_failure_gap.sum()))
         return refusal, refusal
-    g = failure_gap[has_gap]
-    mean_in, mean_out = float(w @ g) / n_inside, float((1 - w) @ g) / n_outside
-    design = Design.of(np.zeros(len(g)), group[has_gap])
+    g = failure_gap[has_failure_gap]
+    mean_in, mean_out = float(w @ g) / n_in_pattern, float((1 - w) @ g) / n_in_others
+    design = Design.of(np.zeros(len(g)), group[has_failure_gap])
     # Linearised weighted means: a plain mean of these values has the same error to first order.
-    inner = w * (g - mean_in) * len(g) / n_inside
-    outer = (1 - w) * (g - mean_out) * len(g) / n_outside
-    base_excess = mean_estimate(design.fit(mean_in + inner), bounds=(-1.0, 1.0), conf_level=conf_level)
+    inner = w * (g - mean_in) * len(g) / n_in_pattern
+    outer = (1 - w) * (g - mean_out) * len(g) / n_in_others
+    excess_over_base = mean_estimate(design.fit(mean_in + inner), bounds=(-1.0, 1.0), conf_level=conf_level)
     excess = mean_estimate(design.fit(mean_in - mean_out + inner - outer), bounds=(-2.0, 2.0), conf_level=conf_level)
-    membership_remark = remark(Reason.MEMBERSHIPS_AS_KNOWN)
-    return base_excess.noting(membership_remark), excess.noting(membership_remark)
+    fixed_membership_remark = remark(Reason.MEMBERSHIPS_AS_KNOWN)
+    return excess_over_base.noting(fixed_membership_remark), excess.noting(fixed_membership_remark)

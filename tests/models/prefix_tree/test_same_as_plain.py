@@ -134,7 +134,7 @@ def test_what_a_proof_finds_wrong_takes_lm_evals_path_with_lm_evals_numbers(
         tree.attention = AttentionLayout({"full_attention": None}, masks_by_layer_type=True)
     elif wrong == "mask":
         monkeypatch.setattr(
-            tree_forward, "_additive", lambda seen, dtype, device: torch.zeros(1, 1, *seen.shape, dtype=dtype)
+            tree_forward, "_to_additive_mask", lambda seen, dtype, device: torch.zeros(1, 1, *seen.shape, dtype=dtype)
         )
     else:
         monkeypatch.setattr(type(model.lm.model), "forward", _without_positions(type(model.lm.model).forward))

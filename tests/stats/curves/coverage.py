@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import stats
 
-from capgap.stats.curves import CurveTarget, curve_data, data_cost, fit_curves, next_batch, relative_data_cost
+from capgap.stats.curves import CurveTarget, curve_data, estimate_data_cost, fit_curves, next_batch, relative_data_cost
 from tests.stats.curves.world import CurveWorld, exponential, logistic, power
 
 FLOOR = 0.94
@@ -70,7 +70,7 @@ def cost_cell(name, world, n_items, **assumed):
         scores, teacher, sizes, seeds = world.draw(rng, n_items)
         yield None
         data = curve_data(scores, teacher, sizes, seeds=seeds, chance=world.chance, **assumed)
-        cost = data_cost(fit_curves(data), CurveTarget(world.share))
+        cost = estimate_data_cost(fit_curves(data), CurveTarget(world.share))
         yield [
             ("union", cost.conf_low, cost.conf_high, cost.status == "refused"),
             ("bracket", *cost.size_bracket, False),

@@ -7,7 +7,7 @@ from scipy import optimize
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason
-from capgap.stats.curves import CurveTarget, curve_data, data_cost, fit_curves
+from capgap.stats.curves import CurveTarget, curve_data, estimate_data_cost, fit_curves
 from tests.stats.curves.test_fit import noiseless
 from tests.stats.curves.world import SIZES, CurveWorld, exponential, logistic, power
 
@@ -15,7 +15,7 @@ from tests.stats.curves.world import SIZES, CurveWorld, exponential, logistic, p
 def cost_of(draw, target=None, *, chance=0.0, **options):
     scores, teacher, sizes, *seeds = draw
     data = curve_data(scores, teacher, sizes, seeds=seeds[0] if seeds else None, chance=chance, **options)
-    return data_cost(fit_curves(data), target or CurveTarget(0.9))
+    return estimate_data_cost(fit_curves(data), target or CurveTarget(0.9))
 
 
 # Estimate, lower, upper end, seed SD of the project's one-form prototype (power form, GLS profile) on these draws:
@@ -34,9 +34,9 @@ def test_with_the_prototypes_covariance_the_power_form_gives_the_prototypes_inte
     covariance = np.cov(np.vstack([scores, teacher])) / 1000 + 1e-7 * np.eye(len(sizes) + 1)
     p = np.clip(scores.mean(axis=1), 0.02, 0.98)
     points = curve_data(scores, teacher, sizes, chance=0.0)
-    points = replace(points, covariance=covariance, spread=p * (1 - p), nesting=np.eye(len(sizes)))
+    points = replace(points, covariance=covariance, spread=p * (1 - p), seed_correlation=np.eye(len(sizes)))
     fit = fit_curves(points, form_names=("power",))
-    found = data_cost(fit, CurveTarget(0.9)).form_estimates[0]
+    found = estimate_data_cost(fit, CurveTarget(0.9)).form_estimates[0]
     # The prototype's grid has 64 x 40 shapes and is not refined: two per cent.
     np.testing.assert_allclose([found.estimate, found.conf_low, found.conf_high], expected[:3], rtol=0.02)
     assert fit.form_fits[0].seed_sd == pytest.approx(expected[3], rel=0.01)
@@ -80,7 +80,7 @@ def test_the_profile_is_that_of_a_direct_search_under_the_condition():
     data = curve_data(scores, teacher, sizes, seeds=seeds, chance=0.0)
     fit = fit_curves(data, form_names=("power",))
     form = fit.form_fits[0]
-    p = data_cost(fit, CurveTarget(0.9)).form_estimates[0].profile
+    p = estimate_data_cost(fit, CurveTarget(0.9)).form_estimates[0].profile
     inverse = np.linalg.inv(form.covariance)
     f, c, t, scale, exponent = form.coefficients
 
@@ -113,15 +113,15 @@ def test_a_target_that_no_law_meets_within_four_times_the_largest_size_has_a_low
     assert math.isinf(cost.estimate)
     assert math.isinf(cost.conf_high)
     assert 60750 < cost.conf_low <= 4 * 60750
-    assert cost.p_value < 0.01 < 0.9 < cost.p_reached
+    assert cost.p_value < 0.01 < 0.9 < cost.p_unreached
     assert cost.status == "open"
-    assert Reason.NOT_WITHIN_HORIZON in cost.codes
+    assert Reason.NOT_WITHIN_HORIZON in cost.remark_codes
     assert "4 times the largest size, 60,800" in cost.summary()
 
 
 def test_a_reached_target_has_the_opposite_p_values():
     cost = cost_of(CurveWorld(curve=exponential(c=0.79)).draw(np.random.default_rng(0), 2000), CurveTarget(0.8))
-    assert cost.p_reached < 0.001 < 0.9 < cost.p_value
+    assert cost.p_unreached < 0.001 < 0.9 < cost.p_value
     assert cost.status == "ok"
 
 
@@ -136,15 +136,15 @@ def test_the_union_spans_the_forms_that_are_not_rejected_and_only_those():
     assert list(cost.law_weights) == [f.form for f in used]
     assert sum(cost.law_weights.values()) == pytest.approx(1)
     assert min(f.estimate for f in used) <= cost.estimate <= max(f.estimate for f in used)
-    assert Reason.LAWS in cost.codes
-    assert Reason.FORMS_REJECTED in cost.codes
+    assert Reason.LAWS in cost.remark_codes
+    assert Reason.FORMS_REJECTED in cost.remark_codes
     assert "rejected as not fitting: exponential" in cost.note
 
 
 def test_the_cost_is_where_the_average_curve_meets_the_average_level():
     scores, teacher, sizes, seeds = CurveWorld().draw(np.random.default_rng(8), 300)
     fit = fit_curves(curve_data(scores, teacher, sizes, seeds=seeds, chance=0.1))
-    cost = data_cost(fit, CurveTarget(0.85))
+    cost = estimate_data_cost(fit, CurveTarget(0.85))
     level = sum(fit.law_weights[f.form.name] * (0.1 + 0.85 * (f.coefficients[2] - 0.1)) for f in fit.accepted_fits)
     assert len(fit.law_weights) > 1
     assert fit.predict([cost.estimate])[0] == pytest.approx(level, abs=1e-6)
@@ -158,12 +158,12 @@ def test_where_no_law_fits_the_bracket_remains_if_the_means_rise():
         return np.where(np.isin(d, (750, 6750)), 0.6, np.where(d > 10000, 0.3, 0.45))
 
     stairs = cost_of(CurveWorld(curve=jump, seed_sd=0.02).draw(np.random.default_rng(0), 20000))
-    assert (stairs.status, stairs.codes) == ("refused", (Reason.NO_FORM_FITS, Reason.BRACKETED))
+    assert (stairs.status, stairs.remark_codes) == ("refused", (Reason.NO_FORM_FITS, Reason.BRACKETED))
     assert stairs.size_bracket == (6750.0, 20250.0)
     assert "between 6,750 and 20,200 examples" in stairs.note or "between 6,750 and 20,300 examples" in stairs.note
     assert math.isnan(stairs.estimate)
     wild = cost_of(CurveWorld(curve=saw, seed_sd=0.02).draw(np.random.default_rng(0), 4000))
-    assert (wild.status, wild.codes) == ("refused", (Reason.NO_FORM_FITS, Reason.NOT_MONOTONE))
+    assert (wild.status, wild.remark_codes) == ("refused", (Reason.NO_FORM_FITS, Reason.NOT_MONOTONE))
     assert math.isnan(wild.size_bracket[0])
 
 
@@ -183,7 +183,7 @@ def test_more_than_fourfold_beyond_the_data_nothing_is_said():
     cost = cost_of(slow.draw(np.random.default_rng(1), 4000))
     assert math.isinf(cost.estimate)
     assert cost.conf_low <= 4 * 60750 < cost.conf_high == math.inf
-    assert Reason.NOT_WITHIN_HORIZON in cost.codes
+    assert Reason.NOT_WITHIN_HORIZON in cost.remark_codes
 
 
 DRAW = CurveWorld().draw(np.random.default_rng(0), 300)
@@ -219,7 +219,7 @@ def test_all_right_costs_nothing_and_all_wrong_costs_more_than_was_tried():
     right = cost_of((ONES, ONES[0], SIZE, SEEDS))
     assert right.estimate == 0
     assert right.conf_low == 0
-    assert Reason.BASE_MEETS_TARGET in right.codes
+    assert Reason.BASE_MEETS_TARGET in right.remark_codes
     wrong = cost_of((ZEROS, TEACHER, SIZE, SEEDS))
     assert math.isinf(wrong.estimate)
     assert wrong.conf_low > SIZES[-1]
@@ -231,7 +231,7 @@ def test_five_sizes_and_one_seed_give_an_interval_with_notes():
     assert cost.status in ("ok", "open")
     assert cost.reason == Reason.FEW_SIZES_UNTESTED
     single = cost_of(CurveWorld(n_seeds=1).draw(np.random.default_rng(0), 1000))
-    assert Reason.ONE_SEED_PER_SIZE in single.codes
+    assert Reason.ONE_SEED_PER_SIZE in single.remark_codes
 
 
 def test_missing_answers_leave_the_other_items_and_a_note():
@@ -251,7 +251,7 @@ def test_a_target_of_zero_or_on_an_unknown_scale_is_an_error():
 
 def test_wider_intervals_at_higher_confidence():
     data = curve_data(*CurveWorld().draw(np.random.default_rng(8), 2000)[:3], chance=0.0)
-    narrow, wide = (data_cost(fit_curves(data, conf_level=level), CurveTarget(0.8)) for level in (0.8, 0.95))
+    narrow, wide = (estimate_data_cost(fit_curves(data, conf_level=level), CurveTarget(0.8)) for level in (0.8, 0.95))
     assert wide.conf_low < narrow.conf_low < narrow.conf_high < wide.conf_high
 
 

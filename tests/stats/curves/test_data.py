@@ -77,11 +77,11 @@ def test_repeated_rows_of_one_base_are_one_point_without_variance_between_seeds(
 
 def test_nested_subsets_of_one_seed_correlate_by_the_root_of_their_share():
     data = curve_data(SCORES, TEACHER, SIZES, seeds=["x", "s", "s", "s", "t"], nested=0.8)
-    assert data.nesting[1, 2] == pytest.approx(0.8 * np.sqrt(0.1))
-    assert data.nesting[1, 4] == 0
-    assert data.nesting[0, 1] == 0
-    assert (np.diag(data.nesting) == 1).all()
-    assert (np.linalg.eigvalsh(data.nesting) > 0).all()
+    assert data.seed_correlation[1, 2] == pytest.approx(0.8 * np.sqrt(0.1))
+    assert data.seed_correlation[1, 4] == 0
+    assert data.seed_correlation[0, 1] == 0
+    assert (np.diag(data.seed_correlation) == 1).all()
+    assert (np.linalg.eigvalsh(data.seed_correlation) > 0).all()
 
 
 def test_items_that_someone_lacks_are_left_out_for_all_and_told():

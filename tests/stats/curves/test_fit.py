@@ -6,7 +6,7 @@ from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, remark
 from capgap.stats.curves import curve_data, fit_curves
 from capgap.stats.curves.fit import paule_mandel
-from capgap.stats.curves.order import crossing_bracket, monotonicity
+from capgap.stats.curves.order import check_monotonicity, crossing_bracket
 from tests.stats.curves.world import SIZES, CurveWorld, exponential, logistic, power
 
 
@@ -71,7 +71,7 @@ def test_the_likelihood_is_the_normal_density_at_its_maximum_over_the_variance_b
     """scipy's multivariate normal at the fitted means, over a grid of seed SDs; up to the constant it is the same."""
     scores, teacher, sizes, seeds = CurveWorld(seed_sd=0.2).draw(np.random.default_rng(2), 1000)
     data = curve_data(scores, teacher, sizes, seeds=seeds)
-    fit = fit_curves(data, form_names=("exponential", "logistic"), fit_level=0.0)  # no form is rejected
+    fit = fit_curves(data, form_names=("exponential", "logistic"), fit_alpha=0.0)  # no form is rejected
 
     def best_density(form):
         def curve(d, scale, exponent):
@@ -146,12 +146,12 @@ def test_the_variance_between_seeds_is_found():
 
 def test_two_means_that_fall_have_half_a_chi_square():
     covariance = np.diag([1.0, 2.0])
-    result = monotonicity(np.array([1.0, -1.0]), covariance, 0)
+    result = check_monotonicity(np.array([1.0, -1.0]), covariance, 0)
     assert result.statistic == pytest.approx(4 / 3)
     # The weight of one half is simulated from 400 draws.
     assert result.p_value == pytest.approx(stats.chi2.sf(4 / 3, 1) / 2, rel=0.15)
-    np.testing.assert_allclose(result.rising, [1 / 3, 1 / 3], atol=1e-9)
-    assert monotonicity(np.array([1.0, 2.0]), covariance, 0).p_value == 1
+    np.testing.assert_allclose(result.rising_means, [1 / 3, 1 / 3], atol=1e-9)
+    assert check_monotonicity(np.array([1.0, 2.0]), covariance, 0).p_value == 1
 
 
 def test_isotonic_means_are_those_of_pool_adjacent_violators():
@@ -159,14 +159,14 @@ def test_isotonic_means_are_those_of_pool_adjacent_violators():
 
     means, variance = np.array([0.1, 0.4, 0.3, 0.35, 0.6, 0.5]), np.array([1, 2, 1, 0.5, 1, 3]) * 1e-3
     reference = IsotonicRegression().fit_transform(np.arange(6), means, sample_weight=1 / variance)
-    np.testing.assert_allclose(monotonicity(means, np.diag(variance), 0).rising, reference, atol=1e-9)
+    np.testing.assert_allclose(check_monotonicity(means, np.diag(variance), 0).rising_means, reference, atol=1e-9)
 
 
 def test_the_monotonicity_test_keeps_its_level_where_all_means_are_equal():
     rng = np.random.default_rng(0)
     covariance = 1e-4 * (0.5 + 0.5 * np.eye(6))
     draws = rng.multivariate_normal(np.full(6, 0.5), covariance, 120)
-    rejected = np.mean([monotonicity(d, covariance, 0).p_value < 0.05 for d in draws])
+    rejected = np.mean([check_monotonicity(d, covariance, 0).p_value < 0.05 for d in draws])
     assert rejected < 0.11  # 3 Monte-Carlo standard errors of 0.02
 
 
@@ -186,8 +186,8 @@ def test_few_sizes_are_refused_and_some_are_noted():
     assert fit.refusal == remark(Reason.FEW_SIZES, n=4, enough=7, least=5)
     assert fit.order.p_value > 0.05
     scores, teacher, sizes, seeds = CurveWorld(sizes=SIZES[1:]).draw(np.random.default_rng(0), 300)
-    fit = fit_curves(curve_data(scores, teacher, sizes, seeds=seeds, redrawn=False))
-    assert fit.codes == (Reason.SUBSETS_NOT_REDRAWN, Reason.FEW_SIZES_UNTESTED, Reason.NO_SIZE_ZERO)
+    fit = fit_curves(curve_data(scores, teacher, sizes, seeds=seeds, has_redrawn_subsets=False))
+    assert fit.remark_codes == (Reason.SUBSETS_NOT_REDRAWN, Reason.FEW_SIZES_UNTESTED, Reason.NO_SIZE_ZERO)
 
 
 def test_with_one_seed_no_form_is_rejected_and_the_fit_says_why():
@@ -195,7 +195,7 @@ def test_with_one_seed_no_form_is_rejected_and_the_fit_says_why():
     fit = fit_curves(curve_data(scores, teacher, sizes, seeds=seeds))
     assert len(fit.accepted_fits) == 4
     assert all(np.isnan(f.p_value) for f in fit.form_fits)
-    assert Reason.ONE_SEED_PER_SIZE in fit.codes
+    assert Reason.ONE_SEED_PER_SIZE in fit.remark_codes
 
 
 def test_arguments_that_make_no_sense_are_errors():

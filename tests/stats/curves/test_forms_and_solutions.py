@@ -3,7 +3,7 @@ import pytest
 from scipy import optimize
 
 from capgap.stats.curves.forms import CURVE_FORMS
-from capgap.stats.curves.solve import CurveBounds, WhitenedMeans, explore, minimise_rss, on_grid
+from capgap.stats.curves.solve import CurveBounds, WhitenedMeans, explore_shapes, minimise_rss, solve_on_grid
 
 SIZES = np.array([0.0, 100, 100, 400, 1600, 6400, 25600])
 BOUNDS = CurveBounds(0.0, 1.0)
@@ -39,7 +39,7 @@ def test_given_a_shape_the_coefficients_are_those_of_generalised_least_squares()
     v = covariance(8, rng)
     means = np.append(0.4 + 0.3 * (1 - 1 / (1 + SIZES / 900)), 0.8) + rng.multivariate_normal(np.zeros(8), v)
     shape = np.log([[1000.0, 0.7]])
-    found = on_grid(CURVE_FORMS["power"], WhitenedMeans.of(SIZES, means, v), BOUNDS, shape)
+    found = solve_on_grid(CURVE_FORMS["power"], WhitenedMeans.of(SIZES, means, v), BOUNDS, shape)
     design = np.zeros((8, 3))
     design[:7, 0] = -CURVE_FORMS["power"].room_left(SIZES, shape)[0]
     design[:7, 1], design[7, 2] = 1, 1
@@ -57,7 +57,7 @@ def test_under_bounds_the_least_residual_is_that_of_a_quadratic_programme(level)
     shape = np.log([[1000.0, 0.7]])
     means = np.append(level + 0.02 * np.sin(np.arange(7)), 0.8)  # wiggles around a flat line near a bound
     data = WhitenedMeans.of(SIZES, means, v)
-    found = on_grid(CURVE_FORMS["power"], data, BOUNDS, shape)
+    found = solve_on_grid(CURVE_FORMS["power"], data, BOUNDS, shape)
     drop = data.regressors(CURVE_FORMS["power"], shape)[0]
     x = np.column_stack([drop, data.level, data.teacher])
     rows = [
@@ -80,7 +80,7 @@ def test_the_least_residual_is_that_of_a_direct_search_over_all_parameters(name)
     box = form.box(SIZES)
 
     def residual(theta):
-        return on_grid(form, data, BOUNDS, theta[None]).min_rss
+        return solve_on_grid(form, data, BOUNDS, theta[None]).min_rss
 
     starts = np.random.default_rng(0).uniform(*box, size=(12, 2))
     runs = [
@@ -88,5 +88,5 @@ def test_the_least_residual_is_that_of_a_direct_search_over_all_parameters(name)
         for start in starts
     ]
     reference = min(run.fun for run in runs)
-    assert explore(form, data, BOUNDS, margin=4.0).min_rss == pytest.approx(reference, abs=0.02)
+    assert explore_shapes(form, data, BOUNDS, margin=4.0).min_rss == pytest.approx(reference, abs=0.02)
     assert minimise_rss(form, data, BOUNDS) == pytest.approx(reference, abs=0.02)

@@ -24,7 +24,7 @@ def test_without_noise_the_gain_is_the_curves():
     curve = power()
     assert gain.estimate == pytest.approx(curve(121500.0) - curve(60750.0), abs=3e-4)
     assert gain.conf_low <= gain.estimate <= gain.conf_high
-    inside = next_batch(fitted(noiseless(power()), form_names=("power",)), size_from=2000, n_more=1000)
+    inside = next_batch(fitted(noiseless(power()), form_names=("power",)), size_before=2000, n_new_examples=1000)
     assert inside.estimate == pytest.approx(curve(3000.0) - curve(2000.0), abs=3e-4)
 
 
@@ -35,7 +35,7 @@ def test_the_gain_spans_the_accepted_forms_and_says_that_it_is_extrapolated():
     assert [name for name, _ in gain.form_estimates] == names
     assert gain.conf_low == min(part.conf_low for _, part in gain.form_estimates) >= 0
     assert gain.conf_high == max(part.conf_high for _, part in gain.form_estimates)
-    assert Reason.EXTRAPOLATED in gain.codes
+    assert Reason.EXTRAPOLATED in gain.remark_codes
     assert "the gain is extrapolated beyond the largest size, 60,800" in gain.note
     far = next_batch(fit, growth_factor=4.1)
     assert (far.status, far.reason) == ("refused", Reason.BEYOND_HORIZON)
@@ -52,7 +52,7 @@ def test_what_rises_alike_with_every_doubling_is_promised_as_much_again():
     growing = dict(gain.form_estimates)["logarithmic"]
     assert growing.conf_low <= truth <= growing.conf_high
     assert gain.conf_high >= truth
-    assert gain.codes[-1] == Reason.ONE_LAW_GROWS
+    assert gain.remark_codes[-1] == Reason.ONE_LAW_GROWS
 
 
 def test_growth_without_a_ceiling_ends_where_everything_is_right():
@@ -80,11 +80,11 @@ def test_a_gain_without_a_law_is_refused_and_a_batch_of_nothing_is_an_error():
         return 0.7 - 0.3 * (1 - (1 + d / 1500) ** -0.8)
 
     gain = next_batch(fitted(CurveWorld(curve=falling).draw(np.random.default_rng(0), 2000)))
-    assert (gain.status, gain.codes) == ("refused", (Reason.NO_FORM_FITS,))
+    assert (gain.status, gain.remark_codes) == ("refused", (Reason.NO_FORM_FITS,))
     assert "no law fits" in gain.summary()
     assert math.isnan(gain.estimate)
     with pytest.raises(EstimationError, match="must add examples"):
-        next_batch(fitted(noiseless(power(), n=500)), n_more=0)
+        next_batch(fitted(noiseless(power(), n=500)), n_new_examples=0)
 
 
 def test_without_noise_the_ratio_is_that_of_the_curves_scales():

@@ -32,7 +32,10 @@ def test_gain_score_and_rise_are_differences_of_one_curve():
     by_hand = (at_largest.estimate - expected_score(FIT, 250.0).estimate) / np.log2(60750 / 250)
     assert rise.estimate == pytest.approx(by_hand)
     assert rise.conf_low < rise.estimate < rise.conf_high
-    assert gain.codes[-2:] == (Reason.LAWS, Reason.ONE_LAW_GROWS) or gain.codes[-1] == Reason.ALL_LAWS_SATURATE
+    assert (
+        gain.remark_codes[-2:] == (Reason.LAWS, Reason.ONE_LAW_GROWS)
+        or gain.remark_codes[-1] == Reason.ALL_LAWS_SATURATE
+    )
 
 
 def test_the_interval_spans_the_accepted_laws_and_stays_within_the_scale():

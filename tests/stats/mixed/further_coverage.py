@@ -15,7 +15,7 @@ from scipy import stats
 
 from capgap.stats import holm
 from capgap.stats.mixed import fit_mixed
-from capgap.stats.mixed.alternative_estimators import population_of
+from capgap.stats.mixed.alternative_estimators import adapt_population
 from tests.stats.mixed.coverage import FLOOR, VARIANCES, WATCHED
 from tests.stats.mixed.margins_coverage import BOTH, EXAMPLES, true_effects
 from tests.stats.mixed.world import ADAPTATION, CAPABILITY, FORMULA, TRUTH, Study
@@ -74,7 +74,7 @@ def alternatives(study: Study, seed: int) -> Told:
     for effect, short in ((EXAMPLES, "n_examples"), (ADAPTATION, "adaptation")):
         found = next(a for a in fit.agreement if (a.effect, a.where) == (effect, BOTH))
         for one in found.alternatives:
-            of_tasks = population_of(one.estimator, fit.population).tasks
+            of_tasks = adapt_population(one.estimator, fit.population).tasks
             told[f"{short}, {one.estimator}, {of_tasks}"] = _hit(one.estimate, truths[of_tasks][effect, BOTH])
         told |= {f"{short}: {v}": float(found.verdict == v) for v in ("agree", "differ_in_certainty", "disagree")}
     return told

@@ -5,7 +5,7 @@ import statsmodels.api as sm
 from capgap.schema.columns import ESTIMATORS
 from capgap.stats.estimate import Estimate
 from capgap.stats.mixed import alternative_estimators, fit_mixed
-from capgap.stats.mixed.alternative_estimators import AlternativeEstimate
+from capgap.stats.mixed.alternative_estimators import EffectByEstimator
 from tests.stats.mixed.test_laplace import _model
 from tests.stats.mixed.world import ADAPTATION, CAPABILITY, FORMULA, Study, columns_of
 
@@ -37,7 +37,7 @@ def test_two_stage_is_least_squares_of_the_students_gaps(fitted, scale):
     else:
         logits = [np.log((h + 0.5) / (120 - h + 0.5)) for h in (y[:, 120:].sum(axis=1), y[:, :120].sum(axis=1))]
         gap = logits[0] - logits[1]
-        found = list(fitted.two_stage.values())
+        found = list(fitted.two_stage_estimates.values())
     theirs = sm.OLS(gap, _student_design()).fit()
     assert [e.estimate for e in found] == pytest.approx(theirs.params)
     assert [e.std_error for e in found] == pytest.approx(theirs.bse)
@@ -99,10 +99,9 @@ def _interval(low, high):
 )
 def test_the_verdict_follows_signs_and_intervals(intervals, verdict):
     ways = [
-        AlternativeEstimate(name, _interval(*i))
-        for name, i in zip(("mixed_model", "two_stage"), intervals, strict=False)
+        EffectByEstimator(name, _interval(*i)) for name, i in zip(("mixed_model", "two_stage"), intervals, strict=False)
     ]
-    assert alternative_estimators._verdict(ways)[0] == verdict
+    assert alternative_estimators._judge_agreement(ways)[0] == verdict
 
 
 def test_slopes_that_only_some_tasks_have_show_where_they_are_left_out():

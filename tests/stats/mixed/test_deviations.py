@@ -6,7 +6,7 @@ import pytest
 
 import capgap.stats.mixed.fit as module
 from capgap.stats.mixed import fit_mixed
-from capgap.stats.mixed.inference import MIN_THETA, optimise
+from capgap.stats.mixed.inference import MIN_THETA, fit_theta
 from tests.stats.mixed.coverage import VARIANCES
 from tests.stats.mixed.world import FORMULA, Study
 
@@ -30,7 +30,7 @@ def profile(monkeypatch):
         g, term = next((g, t) for g, t in enumerate(seen["terms"]) if t.name == name)
         start = np.maximum(seen["optimum"].theta, math.log(0.1))
         start[g] = math.log(sigma * term.scale) if sigma else MIN_THETA
-        best = optimise(seen["laplace"], start, held_index=g)
+        best = fit_theta(seen["laplace"], start, held_index=g)
         assert best.theta[g] == pytest.approx(start[g])
         return seen["optimum"].evaluation.value - best.evaluation.value
 

@@ -172,7 +172,7 @@ def test_units_of_a_covariate_do_not_matter(long):
 def test_students_of_one_base_are_said_to_be_of_this_base(long):
     fit = fit_mixed(SIMPLE, dict(long, base=np.full(len(long["score"]), "b")), alternatives=False)
     assert fit.population.students == "these_recipes"
-    assert Reason.ONE_BASE in fit.codes
+    assert Reason.ONE_BASE in fit.remark_codes
 
 
 def test_students_of_unknown_base_share_it_with_nobody(long):
@@ -189,7 +189,7 @@ def test_a_format_that_is_the_capability_is_flagged(long):
     fit = fit_mixed("score ~ capability + format", data, alternatives=False)
     alias = "format[generate - choose]"
     assert fit.coefficients[alias].remarks == (remark(Reason.ALIASED_TERM, name=alias, others=[CAPABILITY]),)
-    assert fit.coefficients[CAPABILITY].codes == (Reason.STANDS_FOR,)
+    assert fit.coefficients[CAPABILITY].remark_codes == (Reason.STANDS_FOR,)
     assert f"{CAPABILITY} cannot be told apart from {alias}: it stands for both" in fit.note
 
 
@@ -264,7 +264,7 @@ def test_a_table_of_model_task_item_and_score_gives_what_it_can(long):
 def test_few_answers_per_item_are_warned_of(long):
     rng = np.random.default_rng(0)
     fit = fit_mixed(SIMPLE, _only(long, rng.random(len(long["score"])) < 0.3), alternatives=False)
-    assert Reason.FEW_ANSWERS_PER_ITEM in fit.codes
+    assert Reason.FEW_ANSWERS_PER_ITEM in fit.remark_codes
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def test_operators_expand_as_in_every_formula_language():
 
 def test_what_is_crossed_with_capability_is_named_without_it():
     formula = parse_formula("y ~ capability * log(n) * a + b")
-    assert formula.crossed_with("capability") == (
+    assert formula.list_crossed_terms("capability") == (
         (FormulaFactor("n", log=True),),
         (FormulaFactor("a"),),
         (FormulaFactor("n", log=True), FormulaFactor("a")),

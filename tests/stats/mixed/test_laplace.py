@@ -8,7 +8,7 @@ from capgap.stats.mixed.coding import code_covariates
 from capgap.stats.mixed.formula import parse_formula
 from capgap.stats.mixed.kernels import GridLogitKernel
 from capgap.stats.mixed.model import build_model
-from capgap.stats.mixed.outcomes import from_columns, from_grid
+from capgap.stats.mixed.outcomes import convert_columns, convert_grid
 from tests.stats.mixed.references import SEED, STUDY
 from tests.stats.mixed.world import FORMULA, Study, columns_of
 
@@ -19,9 +19,9 @@ def _model(data, *, formula=FORMULA, names=COVARIATES, path="auto", task_slopes=
     parsed = parse_formula(formula)
     if isinstance(data, dict):
         places = {"student": "student", "item": "item", "task": "task", "trials": None}
-        outcomes = from_columns(data, score="score", covariates=names, path=path, **places)
+        outcomes = convert_columns(data, score="score", covariates=names, path=path, **places)
     else:
-        outcomes = from_grid(data, names)
+        outcomes = convert_grid(data, names)
     coding = code_covariates(parsed, outcomes.columns, outcomes.weight, outcomes.student, "capability")
     return build_model(outcomes, coding, base, "like these", task_slopes, **options)
 
@@ -65,7 +65,7 @@ def test_the_prototypes_objective_gradient_and_estimates_come_out():
     theta = np.zeros(5)
     theta[order] = np.log([1.0, 0.4, 0.3, 0.2, 0.2])
     found = model.laplace.evaluate(theta + np.log(scale))
-    assert found.value + model.log_volume == pytest.approx(-4997.18018584023, abs=1e-6)
+    assert found.value + model.log_jacobian == pytest.approx(-4997.18018584023, abs=1e-6)
     gradient = [87.74064676381704, -0.02320494183521049, -1.940907639636972, -0.8743295830885671, -3.9705289424017565]
     assert found.gradient[order] == pytest.approx(gradient, abs=1e-6)
 
@@ -88,7 +88,7 @@ def test_grid_and_rows_are_one_likelihood(seed):
     grid, rows = (_model(data, path=path) for path in ("grid", "sparse"))
     theta = _theta(grid, seed)
     a, b = grid.laplace.evaluate(theta), rows.laplace.evaluate(theta)
-    assert a.value + grid.log_volume == pytest.approx(b.value + rows.log_volume, abs=1e-7)
+    assert a.value + grid.log_jacobian == pytest.approx(b.value + rows.log_jacobian, abs=1e-7)
     assert a.gradient == pytest.approx(b.gradient, abs=1e-6)
     for x, y in ((a.beta, b.beta), (a.shift, b.shift)):
         assert grid.transform @ x == pytest.approx(rows.transform @ y, abs=1e-8)
@@ -123,7 +123,7 @@ def test_relabelling_and_row_order_change_nothing():
     first = one.laplace.evaluate(theta)
     for other in others:
         found = other.laplace.evaluate(theta)
-        assert found.value + other.log_volume == pytest.approx(first.value + one.log_volume, abs=1e-8)
+        assert found.value + other.log_jacobian == pytest.approx(first.value + one.log_jacobian, abs=1e-8)
         assert other.transform @ found.beta == pytest.approx(one.transform @ first.beta, abs=1e-9)
 
 

@@ -43,8 +43,8 @@ def run(world: PatternWorld, n: int, seed: int) -> str:
         y, x, pattern = world.draw(rng)
         found = find_patterns(y, x, NAMES, rng=rng, chance=world.chance if world.told else 0.0)
         found_k.append(found.n_patterns)
-        confirmed += int((found.half_p_values < 0.05).sum())
-        tested += len(found.half_p_values)
+        confirmed += int((found.half_test_p_values < 0.05).sum())
+        tested += len(found.half_test_p_values)
         if len(world.shares) > 1:
             ours.append(adjusted_rand_score(pattern, found.memberships.argmax(axis=1)))
             best.append(adjusted_rand_score(pattern, world.oracle(y, x)))

@@ -26,7 +26,7 @@ def test_four_patterns_are_found_and_return_in_the_other_half(four):
     assert found.n_patterns == 4
     index = adjusted_rand_score(pattern, found.memberships.argmax(axis=1))
     assert index > adjusted_rand_score(pattern, MIDDLE.oracle(y, x)) - 0.05
-    assert (found.half_p_values < 0.05).all()
+    assert (found.half_test_p_values < 0.05).all()
     assert found.memberships.sum(axis=1) == pytest.approx(1)
     assert found.evidence[-1].p_value > 0.05
     assert found.shares == pytest.approx(found.memberships.mean(axis=0), abs=0.02)
@@ -36,7 +36,7 @@ def test_tidy_and_summary_say_the_same(four):
     found = four[0]
     rows = found.tidy()
     assert [row["estimate"] for row in rows] == pytest.approx(found.shares)
-    assert [row["p_value"] for row in rows] == pytest.approx(found.half_p_values)
+    assert [row["p_value"] for row in rows] == pytest.approx(found.half_test_p_values)
     assert {"level", "slope_adaptation", "gain_other_half", "n_items", "method", "note"} <= set(rows[0])
     assert "Failure patterns: 4 (60 students, 1000 items)" in found.summary()
 
@@ -55,7 +55,7 @@ def test_one_pattern_is_one(world):
     y, x, _ = planted(world)
     found = find_patterns(y, x, NAMES, rng=np.random.default_rng(1))
     assert found.n_patterns == 1
-    assert found.halves == ()
+    assert found.half_tests == ()
     assert found.evidence[0].p_value > 0.05
     assert np.allclose(found.memberships[np.isfinite(found.memberships)], 1)
 
@@ -95,7 +95,7 @@ def test_what_does_not_count_is_told():
     found = find_patterns(y, x, (*NAMES, "family"), rng=np.random.default_rng(0))
     assert found.n_students == 24
     assert found.n_items == 198
-    assert found.codes[:2] == (Reason.CONSTANT_COVARIATE, Reason.SPARSE_ITEMS)
+    assert found.remark_codes[:2] == (Reason.CONSTANT_COVARIATE, Reason.SPARSE_ITEMS)
     assert "family does not vary and was left out" in found.note
     assert "2 items answered by less than half" in found.note
     assert np.isnan(found.memberships[:2]).all()

@@ -5,14 +5,14 @@ import pytest
 from scipy.special import expit, logsumexp
 from sklearn.metrics import adjusted_rand_score
 
-from capgap.stats.patterns.mixture import PatternData, fit_mixture, predicted_scores
+from capgap.stats.patterns.mixture import AnswerGrid, fit_mixture, predicted_scores
 from tests.stats.patterns.worlds import SMALL, SURFACES, grid_of_students, single
 
 
 def answers_of(y, x, chance=0.0):
     x = (x - x.mean(axis=0)) / x.std(axis=0)
     seen, chance = np.isfinite(y), np.broadcast_to(np.asarray(chance), y.shape[1:])
-    return PatternData(np.where(seen, y, 0.0), seen.astype(float), np.column_stack([np.ones(len(x)), x]), chance)
+    return AnswerGrid(np.where(seen, y, 0.0), seen.astype(float), np.column_stack([np.ones(len(x)), x]), chance)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_students_and_items_may_come_in_any_order(planted):
 def test_answers_that_are_missing_do_not_count(planted):
     answers = planted[0]
     # As many students again who answered nothing; the grid of ease is finer for more students, hence not exactly.
-    twice = PatternData(
+    twice = AnswerGrid(
         np.vstack([answers.successes, np.zeros_like(answers.successes)]),
         np.vstack([answers.seen, np.zeros_like(answers.seen)]),
         np.vstack([answers.design, answers.design]),

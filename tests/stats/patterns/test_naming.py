@@ -5,7 +5,7 @@ import pytest
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason
-from capgap.stats import FailurePatterns, name_patterns
+from capgap.stats import FailurePatterns, label_patterns
 from capgap.stats.patterns.naming import distinctive_words, standardised_differences
 
 ALL = np.ones(6, dtype=bool)
@@ -55,7 +55,7 @@ def test_a_pattern_is_named_by_what_was_planted():
     base = (rng.random(n) < 0.7).astype(float)
     texts = ["How many apples?" if i else "Prove that the number is prime." for i in inside]
     depth, form = np.where(inside, 5, 2) + rng.normal(0, 1, n), np.where(inside, "generate", "choose")
-    one, two = name_patterns(
+    one, two = label_patterns(
         patterns_of(member), scores, base=base, covariates={"depth": depth, "format": form}, texts=texts
     )
     assert one.differences[-1][0] == "depth"
@@ -66,11 +66,11 @@ def test_a_pattern_is_named_by_what_was_planted():
     assert "“prime”" in two.label or "“prove”" in two.label
     failure = 1 - np.nanmean(scores[:, inside])
     assert one.failure == pytest.approx(failure, abs=0.005)
-    assert one.base_excess.estimate == pytest.approx(failure - (1 - base[inside].mean()), abs=0.005)
-    assert one.net_excess.estimate == pytest.approx(one.base_excess.estimate - two.base_excess.estimate)
+    assert one.excess_over_base.estimate == pytest.approx(failure - (1 - base[inside].mean()), abs=0.005)
+    assert one.net_excess.estimate == pytest.approx(one.excess_over_base.estimate - two.excess_over_base.estimate)
     assert one.net_excess.conf_low > 0 > two.net_excess.conf_high
     assert all(inside[i] for i in one.examples)
-    assert [row["estimate"] for row in one.tidy()] == [one.base_excess.estimate, one.net_excess.estimate]
+    assert [row["estimate"] for row in one.tidy()] == [one.excess_over_base.estimate, one.net_excess.estimate]
     assert "\n  pattern - other items, " in one.summary()
 
 
@@ -81,7 +81,7 @@ def test_the_excess_of_hard_memberships_is_the_welch_interval():
     n = 400
     member = halves(n)
     y, base = rng.random((30, n)), rng.random(n)
-    one, _ = name_patterns(patterns_of(member), y, base=base)
+    one, _ = label_patterns(patterns_of(member), y, base=base)
     gap = base - y.mean(axis=0)
     reference = stats.ttest_ind(gap[:200], gap[200:], equal_var=False).confidence_interval(0.95)
     assert (one.net_excess.conf_low, one.net_excess.conf_high) == pytest.approx(tuple(reference), abs=5e-4)
@@ -90,16 +90,16 @@ def test_the_excess_of_hard_memberships_is_the_welch_interval():
 def test_what_is_unknown_is_refused_and_what_disagrees_is_told():
     member = halves(60)
     scores = np.ones((30, 60))
-    one, _ = name_patterns(patterns_of(member), scores)
+    one, _ = label_patterns(patterns_of(member), scores)
     assert one.net_excess.reason == Reason.NO_BASE_ANSWERS
     assert one.label == "no covariate or word sets it apart"
     nobody = FailurePatterns(np.empty((60, 0)), np.empty((0, 0)), (), np.empty(0), status="refused")
-    assert name_patterns(nobody, scores) == []
+    assert label_patterns(nobody, scores) == []
     for wrong in ({"base": np.ones(5)}, {"texts": ["x"]}, {"covariates": {"depth": [1]}}, {"clusters": [0, 1]}):
         with pytest.raises(EstimationError, match="60 items were grouped"):
-            name_patterns(patterns_of(member), scores, **wrong)
+            label_patterns(patterns_of(member), scores, **wrong)
 
 
 def test_hostile_texts_are_read_in_time():
     texts = ["a" * 100_000, "\x00\ud7ff" * 50_000, "שלום" * 25_000, ""] * 15
-    assert len(name_patterns(patterns_of(halves(60)), np.ones((30, 60)), texts=texts)) == 2
+    assert len(label_patterns(patterns_of(halves(60)), np.ones((30, 60)), texts=texts)) == 2
