@@ -111,9 +111,11 @@ def bounds_rows(comparison: RoleComparison, item_groups: Iterable[ItemGroup]) ->
         bounded = _BoundedMeasure(comparison, measure)
         for group in filter(bounded.is_uncertain, groups):
             for (weighting, population), result in bounded.of(group).items():
-                qualifiers = _qualifiers(result.plain, result.bounds, result.causes)
-                if measure is CLOSURE:
-                    qualifiers += _format_learnt(comparison, result.subset)
+                qualifiers, factors = _qualifiers(result.plain, result.bounds, result.causes), result.shares
+                share = _format_share(comparison, result.subset) if measure is CLOSURE else 0.0
+                if share > FORMAT_SHARE:
+                    qualifiers += (remark(Reason.FORMAT_LEARNT, share=100 * share),)
+                    factors += (("format_share", share),)
                 yield EstimateRow(
                     measure.quantity,
                     group.level,
@@ -123,7 +125,7 @@ def bounds_rows(comparison: RoleComparison, item_groups: Iterable[ItemGroup]) ->
                     result.subset.n_tasks,
                     contrast=measure.contrast,
                     roles=comparison.list_role_models(*measure.roles),
-                    factors=result.shares,
+                    factors=factors,
                     scale=measure.scale,
                     weighting=weighting,
                     estimator="bounds",
@@ -182,8 +184,8 @@ def _qualifiers(plain: Estimate, bounds: Estimate, causes: tuple[str, ...]) -> t
     return (remark(Reason.WORST_CASES, **figures),)
 
 
-def _format_learnt(comparison: RoleComparison, subset: AnalysisSet) -> tuple[Remark, ...]:
-    """A remark where the base's unreadable answers, net of the teacher's, make much of teacher - base; else none."""
+def _format_share(comparison: RoleComparison, subset: AnalysisSet) -> float:
+    """How much of teacher - base the base's unreadable answers make, net of the teacher's; 0 where neither leads."""
     grid = comparison.grid
     unreadable = {}
     for role in ("teacher", "base"):
@@ -193,4 +195,4 @@ def _format_learnt(comparison: RoleComparison, subset: AnalysisSet) -> tuple[Rem
     part, room = subset.fit(
         np.column_stack([unreadable["base"] - unreadable["teacher"], scores["teacher"] - scores["base"]])
     ).theta
-    return (remark(Reason.FORMAT_LEARNT, share=100 * part / room),) if part > FORMAT_SHARE * room > 0 else ()
+    return float(part / room) if part > 0 and room > 0 else 0.0

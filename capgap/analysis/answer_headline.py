@@ -11,7 +11,7 @@ from capgap.analysis.answer_states import UNREADABLE_STATES
 from capgap.analysis.number_format import format_share_hundredths, format_with_interval
 from capgap.printable_text import one_line
 
-__all__ = ["bounds_line", "gap_part_clauses", "inverted_task_clauses"]
+__all__ = ["bounds_line", "format_learnt_clauses", "gap_part_clauses", "inverted_task_clauses"]
 
 MIN_PART = 0.02
 """A smaller part of the gap is in the tables alone."""
@@ -76,6 +76,17 @@ def inverted_task_clauses(estimates: pd.DataFrame, student: str, numbers: Sequen
     return clauses
 
 
+def format_learnt_clauses(estimates: pd.DataFrame, student: str, numbers: Sequence[HeadlineFigure]) -> list[str]:
+    """One clause for each headline closure that holds format learnt: the base could not be read."""
+    clauses = []
+    for number in numbers:
+        for factors in _rows_of(estimates, student, number, number.measure, "bounds")["factors"][:1]:
+            if share := json.loads(factors).get("format_share"):
+                percentage = f"{format_share_hundredths(min(share, 1.0), 0)} %"
+                clauses.append(f"{percentage} of {number.subject} is format: answers of the base that cannot be read")
+    return clauses
+
+
 def bounds_line(estimates: pd.DataFrame, student: str, numbers: Sequence[HeadlineFigure]) -> str:
     """The bounds of headline numbers that unreadable or missing answers make wider than their interval, or nothing."""
     texts = []
@@ -85,8 +96,9 @@ def bounds_line(estimates: pd.DataFrame, student: str, numbers: Sequence[Headlin
             row = rows.iloc[0]
             prefix = f"{number.capability} " if number.capability else ""
             shares = _shares_text(json.loads(row["factors"]))
-            if not math.isfinite(row["conf_low"]) or not math.isfinite(row["conf_high"]):
-                texts.append(f"{prefix}none ({shares})")
+            width = row["conf_high"] - row["conf_low"]
+            if not width <= (2.0 if number.measure == "gap" else 1.0):  # also where an end is open
+                texts.append(f"{prefix}wider than the scale ({shares})")
                 continue
             ends = [format_share_hundredths(end, 0) for end in (row["conf_low"], row["conf_high"])]
             if ends != [format_share_hundredths(end, 0) for end in (number.conf_low, number.conf_high)]:
@@ -113,9 +125,11 @@ def _rows_of(
 def _shares_text(shares: Mapping[str, Mapping[str, Any]]) -> str:
     """``unreadable: student 12 %, base 30 %; missing: student 5 %``."""
     texts = []
-    for cause, by_role in shares.items():
+    for cause in ("unreadable", "missing"):
         listed = [
-            f"{role} {format_share_hundredths(share, 0)} %" for role, share in by_role.items() if share >= _MIN_SHARE
+            f"{role} {format_share_hundredths(share, 0)} %"
+            for role, share in shares[cause].items()
+            if share >= _MIN_SHARE
         ]
         if listed:
             texts.append(f"{cause}: {', '.join(listed)}")

@@ -1,6 +1,5 @@
 """Headline sentence of a comparison, and the next step: the command that would narrow its widest interval."""
 
-import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -9,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from capgap import schema
-from capgap.analysis.answer_headline import bounds_line, gap_part_clauses, inverted_task_clauses
+from capgap.analysis.answer_headline import bounds_line, format_learnt_clauses, gap_part_clauses, inverted_task_clauses
 from capgap.analysis.cohort_headline import headline_lines
 from capgap.analysis.groups import CAPABILITY_DUO
 from capgap.analysis.number_format import format_points, format_with_interval
@@ -163,8 +162,8 @@ def _student_line(estimates: pd.DataFrame, roles: schema.Roles, student: str, *,
     if numbers:
         text = _claim_sentence(numbers, one_line(student) if with_student_name else "")
         text += f" {_sample_size_text(numbers, _n_tasks(estimates, numbers[0].measure, student))}"
-        clauses = [of(estimates, student, numbers) for of in (gap_part_clauses, inverted_task_clauses)]
-        text += "".join(f"; {clause}" for clause in itertools.chain(*clauses))
+        for clauses_of in (format_learnt_clauses, gap_part_clauses, inverted_task_clauses):
+            text += "".join(f"; {clause}" for clause in clauses_of(estimates, student, numbers))
     else:
         text = f"{one_line(student)}: no number" if with_student_name else "No number"
     if numbers and numbers[0].measure != "gap_closure" and student in roles.base:

@@ -143,12 +143,18 @@ def _report_known_truths(run: "Run") -> Iterator[str]:
 
     for name in ("answers-full", "traces-full"):
         contrast = _select(
-            run.results.estimates, quantity="capability_contrast", model=name, contrast="gap_closure", weighting="tasks"
+            run.results.estimates,
+            quantity="capability_contrast",
+            model=name,
+            contrast="gap_closure",
+            weighting="tasks",
+            estimator="paired",
         )
         yield f"{name}: knowledge gap closed minus reasoning gap closed: {contrast}"
     # Roles belong to the comparison: here the student of traces leads, and the student of answers is compared to it.
     estimates = capgap.analyze(run, students="answers-full", teacher="traces-full", base="none").estimates
-    gap_ci = _select(estimates, quantity="gap", level="slice", group="chains_generate: x_depth=1", model="answers-full")
+    group = "chains_generate: x_depth=1"
+    gap_ci = _select(estimates, quantity="gap", level="slice", group=group, model="answers-full", estimator="paired")
     yield f"one-step chains, traces minus answers (all weights): {gap_ci}"
 
 

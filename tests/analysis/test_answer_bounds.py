@@ -93,6 +93,18 @@ def test_closure_holds_format_learnt_where_the_base_could_not_be_read(share, is_
     estimates = estimate_table(world.assign(status=np.where(unread, "unparsed", "scored")), BASED)
     note = one(estimates, quantity="gap_closure", level="battery")["note"]
     assert ("format learnt" in note) == is_said
+    assert ("is format: answers of the base that cannot be read" in sentence(estimates, BASED)) == is_said
+    factors = json.loads(_bounds(estimates, "gap_closure", weighting="tasks")["factors"])
+    assert (factors.get("format_share", 0) > 0.2) == is_said
+
+
+def test_bounds_wider_than_the_scale_are_no_numbers_in_the_sentence():
+    world = _world(n_items=150)
+    unread = (world["model"] == "base") & (world["score"] == 0)
+    estimates = estimate_table(world.assign(status=np.where(unread, "unparsed", "scored")), BASED)
+    line = sentence(estimates, BASED).splitlines()[-1]
+    assert "wider than the scale (unreadable: base" in line
+    assert " to " not in line
 
 
 def test_what_bounds_say_of_a_student_does_not_hang_on_another_student():
