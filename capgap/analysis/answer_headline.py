@@ -77,14 +77,13 @@ def inverted_task_clauses(estimates: pd.DataFrame, student: str, numbers: Sequen
 
 
 def format_learnt_clauses(estimates: pd.DataFrame, student: str, numbers: Sequence[HeadlineFigure]) -> list[str]:
-    """One clause for each headline closure that holds format learnt: the base could not be read."""
-    clauses = []
+    """A clause on the headline closures that hold format learnt, since the base could not be read; or none."""
+    shares = []
     for number in numbers:
         for factors in _rows_of(estimates, student, number, number.measure, "bounds")["factors"][:1]:
             if share := json.loads(factors).get("format_share"):
-                percentage = f"{format_share_hundredths(min(share, 1.0), 0)} %"
-                clauses.append(f"{percentage} of {number.subject} is format: answers of the base that cannot be read")
-    return clauses
+                shares.append(f"{format_share_hundredths(min(share, 1.0), 0)} % of {number.subject}")
+    return [f"format makes {' and '.join(shares)} (answers of the base that cannot be read)"] if shares else []
 
 
 def bounds_line(estimates: pd.DataFrame, student: str, numbers: Sequence[HeadlineFigure]) -> str:

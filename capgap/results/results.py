@@ -113,7 +113,8 @@ class Results:
             raise UsageError(f"items is {items!r}; expected 'some' or 'none'.")
         # How far the run was when the page was written is not part of what it reports.
         facts = {key: value for key, value in self.facts.items() if key not in ("state", "updated")}
-        lines = dict.fromkeys((*self.sentence.splitlines(), *student_lines(self.estimates, self.roles)))
+        of_students = "\n".join(student_lines(self.estimates, self.roles))
+        lines = dict.fromkeys((*self.sentence.splitlines(), *of_students.splitlines()))
         facts |= {"sentence": list(lines), "next": self.next_step, "caveats": self.notes}
         return write_report(
             path, outcomes=self.outcomes, estimates=self.estimates, roles=self.roles, items=self.items,

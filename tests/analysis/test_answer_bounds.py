@@ -93,7 +93,7 @@ def test_closure_holds_format_learnt_where_the_base_could_not_be_read(share, is_
     estimates = estimate_table(world.assign(status=np.where(unread, "unparsed", "scored")), BASED)
     note = one(estimates, quantity="gap_closure", level="battery")["note"]
     assert ("format learnt" in note) == is_said
-    assert ("is format: answers of the base that cannot be read" in sentence(estimates, BASED)) == is_said
+    assert ("(answers of the base that cannot be read)" in sentence(estimates, BASED)) == is_said
     factors = json.loads(_bounds(estimates, "gap_closure", weighting="tasks")["factors"])
     assert (factors.get("format_share", 0) > 0.2) == is_said
 

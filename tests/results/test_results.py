@@ -1,10 +1,12 @@
 """Results: the files together, in the right order or not at all."""
 
+import html
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,6 +16,7 @@ from capgap.errors import StoreError, UsageError
 from capgap.events import Event, Note
 from capgap.results import compare
 from capgap.store import RunDirectory
+from tests.analysis import worlds
 from tests.results.frames import files, outcomes
 
 
@@ -94,6 +97,19 @@ def test_the_tables_of_an_earlier_comparison_stay_where_the_next_page_cannot_be_
             with pytest.raises(StoreError, match=f"{name}: cannot be written: No space left"):
                 results.write(tmp_path)
         assert files(tmp_path) == before
+
+
+def test_every_line_of_the_sentence_stands_on_the_page_once(tmp_path: Path) -> None:
+    """Lines of bounds too, which follow the line of their student."""
+    table = worlds.outcomes(n_tasks=2, n_items=60, models=("teacher", "student", "base", "other"))
+    unread = (table["model"] == "student") & (table["score"] == 0)
+    table["status"] = np.where(unread, "unparsed", "scored")
+    results = capgap.analyze(table, teacher="teacher", base="base")
+    page = html.unescape(results.report(tmp_path / "page.html").read_text())
+    lines = results.sentence.splitlines()
+    assert any(line.startswith("student: Bounds") for line in lines)
+    # The first line is the page's title too.
+    assert [page.count(line) for line in lines[1:]] == [1] * (len(lines) - 1)
 
 
 def test_notes_stand_on_the_page_in_the_notebook_and_in_events(tmp_path: Path) -> None:
