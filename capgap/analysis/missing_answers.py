@@ -26,11 +26,11 @@ __all__ = ["common_items_shift_rows", "comparable_cells"]
 def comparable_cells(grid: ScoreMatrix, models: Sequence[str]) -> NDArray[np.bool_]:
     """Cells that any of some models was asked, in tasks of which each answered something, shape (cells,)."""
     columns = [grid.column(model) for model in models]
-    asked = grid.is_asked[:, columns]
+    is_asked = grid.is_asked[:, columns]
     answered = np.isfinite(grid.scores[:, columns])
     n_answered = np.column_stack([np.bincount(grid.task, column, len(grid.tasks)) for column in answered.T])
     is_answered_by_all: NDArray[np.bool_] = np.asarray((n_answered > 0).all(axis=1))
-    return np.asarray(asked.any(axis=1) & is_answered_by_all[grid.task])
+    return np.asarray(is_asked.any(axis=1) & is_answered_by_all[grid.task])
 
 
 def common_items_shift_rows(comparison: RoleComparison, item_groups: Iterable[ItemGroup]) -> Iterator[EstimateRow]:
@@ -69,5 +69,5 @@ def _drop_tasks_without_common_cells(
     grid: ScoreMatrix, rows: Ints, common: NDArray[np.bool_]
 ) -> tuple[Ints, NDArray[np.bool_]]:
     has_common = np.bincount(grid.task[rows], common, len(grid.tasks)) > 0
-    kept = has_common[grid.task[rows]]
-    return rows[kept], common[kept]
+    in_common_task = has_common[grid.task[rows]]
+    return rows[in_common_task], common[in_common_task]

@@ -107,8 +107,8 @@ def _list_rows(
         for least in sorted({int(n) for n in n_flipped})
     }
     # The longest list whose expected false part is small enough; of none the shortest, to say how much would be chance.
-    kept = (least for least, null in nulls.items() if null <= _MOST_CHANCE * (n_flipped >= least).sum())
-    least = next(kept, max(nulls, default=0))
+    passing_counts = (least for least, null in nulls.items() if null <= _MOST_CHANCE * (n_flipped >= least).sum())
+    least = next(passing_counts, max(nulls, default=0))
     listed, null = cells.rows[shortlist.items[n_flipped >= least]], nulls.get(least, 0.0)
     blank = replace(
         row,

@@ -189,11 +189,13 @@ def _canonical_answer(word: str) -> str:
         return text
 
 
-def _covariates(frame: pd.DataFrame, asked: Ints, first_rows: Ints, shape: tuple[int, int]) -> dict[str, NDArray[Any]]:
-    """Bin label of each covariate, shape (cells, models); `asked` are flat positions, `first_rows` their rows."""
+def _covariates(
+    frame: pd.DataFrame, flat_positions: Ints, first_rows: Ints, shape: tuple[int, int]
+) -> dict[str, NDArray[Any]]:
+    """Bin label of each covariate, shape (cells, models); `flat_positions` of the matrix take the rows `first_rows`."""
     covariates = {}
     for name in schema.covariate_names(frame):
         label = np.full(shape[0] * shape[1], None, dtype=object)
-        label[asked] = frame[name].to_numpy(dtype=object)[first_rows]
+        label[flat_positions] = frame[name].to_numpy(dtype=object)[first_rows]
         covariates[name] = label.reshape(shape)
     return covariates
