@@ -93,7 +93,10 @@ class YamlDocument:
         try:
             return model.model_validate(self.data)
         except ValidationError as failure:
-            mistakes = [(self._path_in_file(tuple(e["loc"])), e) for e in failure.errors(include_url=False)]
+            mistakes = [
+                (self._path_in_file(tuple(e["loc"]), e["type"] == "missing"), e)
+                for e in failure.errors(include_url=False)
+            ]
             # The branches of a union that do not fit complain about the whole; the one that nearly fits about a part.
             deepest_errors = [pair for pair in mistakes if not any(_is_within(other, pair[0]) for other, _ in mistakes)]
             # A misspelt key is unknown and missing; that it is unknown says more.
@@ -103,15 +106,15 @@ class YamlDocument:
             tail = f" ({n_others} more mistake{'s' if n_others > 1 else ''} in this {file_kind}.)" if n_others else ""
             raise error(f"{self.where(keys)}: {self._describe_mistake(keys, first_error, model)}{tail}") from None
 
-    def _path_in_file(self, loc: KeyPath) -> KeyPath:
-        """Pydantic's location as a path of the file: without its labels for the branches of a union."""
+    def _path_in_file(self, loc: KeyPath, is_missing: bool) -> KeyPath:
+        """Pydantic's location as a path of the file: without its labels of a union's branches, with a missing key."""
         node: Any = self.data
         keys: list[str | int] = []
         for position, key in enumerate(loc):
             if (isinstance(node, dict) and key in node) or (isinstance(node, list) and isinstance(key, int)):
                 node = node[key]  # type: ignore[index]
                 keys.append(key)
-            elif position == len(loc) - 1 and isinstance(node, dict) and isinstance(key, str) and "[" not in key:
+            elif is_missing and position == len(loc) - 1:
                 keys.append(key)
         return tuple(keys)
 
@@ -338,6 +341,5 @@ def _field_names(model: type[BaseModel], keys: KeyPath, value: Any) -> list[str]
 
 
 def _required_keys(model: type[BaseModel], keys: KeyPath, value: Any) -> list[str]:
-    return [
-        f.alias or n for m in _closest_models(model, keys, value) for n, f in m.model_fields.items() if f.is_required()
-    ]
+    fields = (field for m in _closest_models(model, keys, value) for field in m.model_fields.items())
+    return list(dict.fromkeys(field.alias or name for name, field in fields if field.is_required()))

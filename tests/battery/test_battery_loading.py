@@ -117,11 +117,11 @@ BAD = {
     ),
     "chance of a generated answer": (
         ("    score: numeric", "    score: numeric\n    chance: 0.5"),
-        r"write guess: \{value: 0\.5, because: ",
+        r"task '[\w-]+': key 'chance' belongs to choices.*write guess: \{value: 0\.5, because: ",
     ),
     "guess without a reason": (
         ("    score: numeric", "    score: numeric\n    guess: {value: 0.5}"),
-        r"because",
+        r"key 'guess.because': required key is missing. Expected there: value, because\.$",
     ),
     "guess out of range": (
         ("    score: numeric", "    score: numeric\n    guess: {value: 1.5, because: one of two}"),
