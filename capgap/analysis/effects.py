@@ -43,7 +43,7 @@ class _MixedModelInput:
 
 
 def effect_rows(
-    grid: ScoreMatrix, cohort: Cohort, excluded: frozenset[str], *, conf_level: float, alternatives: bool = True
+    grid: ScoreMatrix, cohort: Cohort, *, conf_level: float, alternatives: bool = True
 ) -> Iterator[EstimateRow]:
     """`effect`, `effect_difference`, `coefficient` and `spread` of every factor that varies among the students.
 
@@ -53,8 +53,6 @@ def effect_rows(
         Everybody's outcomes.
     cohort
         The students. Fewer than `MIN_STUDENTS`, or students that differ in nothing known, give no row.
-    excluded
-        Tasks left out for unreadable answers.
     conf_level
         Of every interval.
     alternatives
@@ -67,7 +65,7 @@ def effect_rows(
         return
     blank = EstimateRow("effect", "battery", "all", None, refused(), 0, weighting="tasks", n_students=n_students)
     blank = replace(blank, subject="cohort", estimator="mixed_model")
-    model = _model_input(grid, cohort, excluded, factors)
+    model = _model_input(grid, cohort, factors)
     if isinstance(model, Remark):
         yield replace(blank, estimate=refused(model))
         return
@@ -133,12 +131,10 @@ def _get_target_population(fit: MixedFit, estimator: str) -> TargetPopulation:
     return TargetPopulation(**adapt_population(estimator, fit.population)._asdict()) if fit.population else THESE_TASKS
 
 
-def _model_input(
-    grid: ScoreMatrix, cohort: Cohort, excluded: frozenset[str], factors: list[str]
-) -> _MixedModelInput | Remark:
+def _model_input(grid: ScoreMatrix, cohort: Cohort, factors: list[str]) -> _MixedModelInput | Remark:
     """The formula and the outcomes, or the reason why there are none."""
     columns = [grid.column(name) for name in cohort.students]
-    item_groups = [find_group(grid, "capability", name, excluded) for name in CAPABILITY_DUO]
+    item_groups = [find_group(grid, "capability", name) for name in CAPABILITY_DUO]
     rows = np.sort(np.concatenate([group.rows for group in item_groups]))
     scores = grid.scores[rows][:, columns]  # shape (cells, students), NaN where not answered
     has_binary_scores = ((scores == 0) | (scores == 1) | np.isnan(scores)).all(axis=1)

@@ -11,7 +11,7 @@ from capgap.schema.columns import MAX_UNREADABLE_SHARE
 from capgap.schema.quantities import AggregationLevel
 from capgap.schema.remarks import Reason, Remark, remark
 
-__all__ = ["CAPABILITY_DUO", "MIN_TASKS", "ItemGroup", "find_group", "groups_at", "groups_of", "mask_readable_cells"]
+__all__ = ["CAPABILITY_DUO", "MIN_TASKS", "ItemGroup", "find_group", "groups_at", "groups_of"]
 
 
 CAPABILITY_DUO = ("knowledge", "reasoning")
@@ -105,7 +105,12 @@ def groups_at(
 
 
 def find_group(
-    grid: ScoreMatrix, level: AggregationLevel, name: str, excluded: frozenset[str], *, battery: str | None = None
+    grid: ScoreMatrix,
+    level: AggregationLevel,
+    name: str,
+    excluded: frozenset[str] = frozenset(),
+    *,
+    battery: str | None = None,
 ) -> ItemGroup:
     """One group over tasks, of one battery or of all; without a row where the grid holds nothing of that name."""
     is_member = np.asarray(grid.facts[level] == name)
@@ -124,7 +129,7 @@ def _divided_group(
         generalizes = level != "slice" and _has_enough_tasks(grid, rows)
         return ItemGroup(level, name, rows, True, generalizes, n_stray_cells=len(members) - len(rows))
 
-    readable = mask_readable_cells(grid, excluded)
+    readable = _mask_readable_cells(grid, excluded)
     group = group_of(np.flatnonzero(is_member & readable))
     tasks_set_aside = tuple(sorted(grid.tasks[code] for code in np.unique(grid.task[is_member & ~readable])))
     if not tasks_set_aside:
@@ -132,7 +137,7 @@ def _divided_group(
     return replace(group, set_aside=tasks_set_aside, undivided=group_of(np.flatnonzero(is_member)))
 
 
-def mask_readable_cells(grid: ScoreMatrix, excluded: frozenset[str]) -> NDArray[np.bool_]:
+def _mask_readable_cells(grid: ScoreMatrix, excluded: frozenset[str]) -> NDArray[np.bool_]:
     """Which cells are of no excluded task, shape (cells,)."""
     return np.array([task not in excluded for task in grid.tasks], dtype=bool)[grid.task]
 

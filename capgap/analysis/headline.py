@@ -150,6 +150,8 @@ def _without_numbers(estimates: pd.DataFrame, roles: schema.Roles, command: str)
     reasons = {n.reason for s in roles.students for q in ("gap_closure", "gap") for n in _numbers(estimates, q, s)}
     if reasons & _ITEM_MISMATCH_REASONS:
         return "Next: have teacher, base and students answer the same items: numbers are of items that all of them did"
+    if Reason.NEARLY_MATCHING_ITEMS in reasons:
+        return "Next: give the same items the same ids in every table (see the note), then run again"
     if reasons & _ONE_CLUSTER:
         return "Next: items of more clusters (passages, templates) in each task: one cluster tells nothing about luck"
     return f"Next: a teacher that is clearly better than its base on these tasks, or more items: {command}"

@@ -123,7 +123,7 @@ def cohort_label_rows(
 
     def estimate(is_reasoning: NDArray[np.bool_]) -> Iterator[EstimateRow]:
         matrix = _relabelled(grid, uncertain_cells, is_reasoning)
-        rows = effect_rows(matrix, cohort, frozenset(), conf_level=conf_level, alternatives=False)
+        rows = effect_rows(matrix, cohort, conf_level=conf_level, alternatives=False)
         yield from (row for row in rows if row.quantity in ("effect", "effect_difference"))
 
     yield from _pool_over_draws(estimate, p[uncertain_cells], grid.task[uncertain_cells], conf_level)

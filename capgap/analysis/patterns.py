@@ -10,7 +10,6 @@ import pandas as pd
 from capgap import schema
 from capgap.analysis.cohort import CATEGORICAL_FACTORS, LOG_SCALE_FACTORS, Cohort
 from capgap.analysis.estimate_rows import THESE_TASKS, EstimateRow, TargetPopulation
-from capgap.analysis.groups import mask_readable_cells
 from capgap.analysis.score_matrix import Floats, Ints, ScoreMatrix
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import Estimate, FailurePatterns, PatternName, find_patterns, label_patterns, refused
@@ -21,7 +20,6 @@ def pattern_rows(
     grid: ScoreMatrix,
     cohort: Cohort,
     roles: schema.Roles,
-    excluded: frozenset[str],
     *,
     items: pd.DataFrame | None,
     conf_level: float,
@@ -36,8 +34,6 @@ def pattern_rows(
         The students; with fewer than 24, or where they differ in nothing known, there is no row.
     roles
         Names the base, with whose failure that of students is compared.
-    excluded
-        Tasks left out for unreadable answers.
     items
         An `items` table, whose prompts give words to the patterns.
     conf_level
@@ -47,8 +43,8 @@ def pattern_rows(
     names, columns = _student_covariates(cohort)
     if len(cohort.students) < MIN_PATTERN_STUDENTS or not names:
         return
-    rows = np.flatnonzero(mask_readable_cells(grid, excluded))
-    scores = grid.scores[rows][:, [grid.column(name) for name in cohort.students]].T
+    rows = np.arange(len(grid.task))
+    scores = grid.scores[:, [grid.column(name) for name in cohort.students]].T
     mixture = find_patterns(scores, columns, names, rng=np.random.default_rng(0), chance=_get_usable_chance(grid, rows))
     blank = EstimateRow(
         quantity="pattern",

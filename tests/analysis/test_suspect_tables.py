@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from capgap import schema
-from capgap.analysis import estimate_table
+from capgap.analysis import estimate_table, next_step
 from capgap.analysis.suspect_tables import suspect_remarks
 from capgap.schema import Roles
 from capgap.schema.remarks import Reason
@@ -80,3 +80,10 @@ def test_a_table_of_right_answers_alone_is_told_of_whoever_lacks_the_wrong_ones(
     assert Reason.WRONG_ANSWERS_DROPPED in _codes(kept)
     whole = world.assign(score=world["score"].where(world["model"] != model, 1.0))
     assert Reason.WRONG_ANSWERS_DROPPED not in _codes(whole)
+
+
+def test_where_ids_nearly_match_the_next_step_is_to_mend_them():
+    scores = [("t", "007", 1), ("t", "8", 0), ("s", "7", 1), ("s", "8", 0)]
+    world = pd.DataFrame([{"model": m, "task": "a", "item": item, "score": score} for m, item, score in scores])
+    roles = Roles(("s",), "t")
+    assert next_step(estimate_table(world, roles), roles).startswith("Next: give the same items the same ids")
